@@ -1,0 +1,1 @@
+//! What producer and consumer share: connections, cluster view, retry, circuit breaker.

@@ -1,0 +1,1 @@
+//! The Rafka consumer: reads partitions alone or within a group.

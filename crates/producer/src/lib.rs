@@ -1,0 +1,1 @@
+//! The Rafka producer: buffers, batches, compresses and sends records.

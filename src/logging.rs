@@ -1,0 +1,93 @@
+//! The log: one line per event on standard error, as text or JSON.
+
+use std::io::{self, IsTerminal as _};
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+/// How the node logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// What is logged: a level, or levels by part as in `info,rafka_storage=debug`.
+    pub(crate) level: String,
+    /// How it is written.
+    pub(crate) format: Format,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Auto }
+    }
+}
+
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+}
+
+/// The level cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("level is {level:?}: write error, warn, info, debug or trace, or levels by part as in info,rafka_storage=debug")]
+pub(crate) struct InvalidLevel {
+    level: String,
+    #[source]
+    cause: tracing_subscriber::filter::ParseError,
+}
+
+impl Settings {
+    /// Checks the level.
+    pub(crate) fn validate(&self) -> Result<(), InvalidLevel> {
+        self.filter().map(drop)
+    }
+
+    fn filter(&self) -> Result<EnvFilter, InvalidLevel> {
+        EnvFilter::builder()
+            .parse(&self.level)
+            .map_err(|cause| InvalidLevel { level: self.level.clone(), cause })
+    }
+}
+
+/// Starts logging. Called once a process.
+pub(crate) fn start(settings: &Settings) -> Result<(), InvalidLevel> {
+    let filter = settings.filter()?;
+    let terminal = io::stderr().is_terminal();
+    let json = match settings.format {
+        Format::Text => false,
+        Format::Json => true,
+        Format::Auto => !terminal,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal && !json);
+    if json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.init();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_none_is_refused_by_name() {
+        let check = |level: &str, good: bool| {
+            let settings = Settings { level: level.to_owned(), ..Settings::default() };
+            assert_eq!(settings.validate().is_ok(), good, "{level}");
+        };
+        check("info", true);
+        check("warn,rafka_storage=debug", true);
+        check("rafka_storage=loud", false);
+    }
+}

@@ -1,0 +1,137 @@
+//! What commands print: rows as a table, JSON or YAML on standard output, notes on standard error.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::exit::Outcome;
+
+/// In which form results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// Something that is printed as a row.
+pub(crate) trait Row: Serialize {
+    /// The columns' names.
+    const HEAD: &'static [&'static str];
+    /// The columns' values.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Where a command prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    /// The form of results.
+    pub(crate) form: Form,
+    /// Whether notes are left out.
+    pub(crate) quiet: bool,
+}
+
+impl Output {
+    /// Prints a list.
+    pub(crate) fn rows<R: Row>(self, rows: &[R]) -> Outcome {
+        let text = match self.form {
+            Form::Table => table(R::HEAD, rows.iter().map(Row::cells)),
+            Form::Json | Form::Yaml => return self.document(&rows),
+        };
+        print(text.as_bytes())
+    }
+
+    /// Prints one thing. As a table it is a list of its fields.
+    pub(crate) fn document(self, document: &impl Serialize) -> Outcome {
+        let text = match self.form {
+            Form::Table => fields(&serde_json::to_value(document)?),
+            Form::Json => serde_json::to_string_pretty(document)? + "\n",
+            Form::Yaml => serde_saphyr::to_string(document)?,
+        };
+        print(text.as_bytes())
+    }
+
+    /// Says on standard error what was done, unless quiet.
+    pub(crate) fn note(self, note: impl Display) {
+        if !self.quiet {
+            warn(note);
+        }
+    }
+
+    /// Whether a progress display makes sense: a person watches.
+    pub(crate) fn watched(self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) is no failure.
+pub(crate) fn print(text: &[u8]) -> Outcome {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. When that is closed there is nobody left to tell.
+pub(crate) fn warn(line: impl Display) {
+    let _closed = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(head.iter().map(|name| name.to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn fields(document: &serde_json::Value) -> String {
+    let serde_json::Value::Object(fields) = document else { return format!("{}\n", plain(document)) };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    for (name, value) in fields {
+        table.add_row([name.replace('_', " "), plain(value)]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_their_columns() {
+        let rows = [vec!["orders".to_owned(), "12".to_owned()], vec!["a".to_owned(), "3".to_owned()]];
+        assert_eq!(
+            table(&["topic", "partitions"], rows.into_iter()),
+            "TOPIC   PARTITIONS\norders  12\na       3\n"
+        );
+        assert_eq!(
+            fields(&serde_json::json!({"node_id": 0, "rack": null, "state": "ready"})),
+            "node id  0\nrack     -\nstate    ready\n"
+        );
+    }
+}

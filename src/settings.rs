@@ -1,0 +1,170 @@
+//! The settings of a node: what each crate wants to know, and what the binary itself does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::logging;
+
+mod layers;
+mod schema;
+
+pub(crate) use layers::{Error, Source, load};
+pub(crate) use schema::{ANNOTATED, Key, keys};
+
+/// Everything that can be set. Each section belongs to one crate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// What the binary itself does.
+    pub(crate) node: Node,
+    /// The log.
+    pub(crate) log: logging::Settings,
+    /// Health, readiness and metrics.
+    pub(crate) http: rafka_http::Settings,
+}
+
+/// What the binary itself does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    /// Where everything is kept.
+    pub(crate) data_dir: PathBuf,
+    /// Where logs live.
+    pub(crate) engine: Engine,
+    /// The host that clients are told; the bound address when absent.
+    pub(crate) advertise: Option<String>,
+    /// Added to every port, so that several nodes fit on one host.
+    pub(crate) port_offset: u16,
+    /// Whether the node may listen beyond this host although security is off.
+    pub(crate) insecure_bind: bool,
+    /// How long a stop may take in all.
+    #[serde(with = "rafka_core::duration")]
+    pub(crate) stop_timeout: Duration,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./rafka-data"),
+            engine: Engine::File,
+            advertise: None,
+            port_offset: 0,
+            insecure_bind: false,
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Where logs live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// On disk.
+    File,
+    /// In memory: everything is gone with the process.
+    Memory,
+}
+
+/// A value that is out of its range.
+#[derive(Debug, thiserror::Error)]
+#[error("{section}.{error}")]
+pub(crate) struct Invalid {
+    section: &'static str,
+    error: String,
+}
+
+impl Settings {
+    /// Checks every section, and what only the whole can tell.
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        let of = |section: &'static str, checked: Result<(), String>| {
+            checked.map_err(|error| Invalid { section, error })
+        };
+        of("node", self.node.validate())?;
+        of("log", self.log.validate().map_err(|error| error.to_string()))?;
+        of("http", self.http.validate().map_err(|error| error.to_string()))?;
+        for (section, listen) in self.listeners() {
+            let shifted = listen.port().checked_add(self.node.port_offset);
+            let fits = listen.port() == 0 || shifted.is_some();
+            of(section, fits.then_some(()).ok_or_else(|| {
+                format!("listen is {listen}: with node.port_offset {} the port is above 65535", self.node.port_offset)
+            }))?;
+            let allowed = self.node.insecure_bind || listen.ip().is_loopback();
+            of(section, allowed.then_some(()).ok_or_else(|| format!(
+                "listen is {listen}, which others can reach, while security is off: bind to 127.0.0.1, \
+                 or give --insecure-bind if the network itself keeps strangers out"
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// The addresses as set, each with its section.
+    fn listeners(&self) -> [(&'static str, SocketAddr); 1] {
+        [("http", self.http.listen)]
+    }
+
+    /// The address that a listener binds: shifted by the port offset, unless the system chooses it.
+    pub(crate) fn shifted(&self, listen: SocketAddr) -> SocketAddr {
+        let offset = if listen.port() == 0 { 0 } else { self.node.port_offset };
+        SocketAddr::new(listen.ip(), listen.port().saturating_add(offset))
+    }
+}
+
+impl Node {
+    fn validate(&self) -> Result<(), String> {
+        if self.data_dir.as_os_str().is_empty() {
+            return Err("data_dir is empty: name a directory".to_owned());
+        }
+        if self.advertise.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' '])) {
+            return Err("advertise is not a host: give a name or an address without port".to_owned());
+        }
+        let range = Duration::from_secs(1)..=Duration::from_mins(10);
+        if !range.contains(&self.stop_timeout) {
+            let found = rafka_core::duration::Display(self.stop_timeout);
+            return Err(format!("stop_timeout is {found}: it must lie between 1 s and 10 min"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_named_with_key_value_and_range() {
+        let check = |change: fn(&mut Settings), expected: &str| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().expect_err(expected).to_string();
+            assert!(error.starts_with(expected), "{error:?} does not begin with {expected:?}");
+        };
+        assert!(Settings::default().validate().is_ok());
+        check(|s| s.node.data_dir = PathBuf::new(), "node.data_dir is empty");
+        check(|s| s.node.advertise = Some("a b".to_owned()), "node.advertise is not a host");
+        check(|s| s.node.stop_timeout = Duration::ZERO, "node.stop_timeout is 0 s: it must lie between");
+        check(|s| s.log.level = "a=loud".to_owned(), "log.level is \"a=loud\"");
+        check(|s| s.node.port_offset = 60_000, "http.listen is 127.0.0.1:9644: with node.port_offset");
+    }
+
+    #[test]
+    fn a_listener_beyond_the_host_needs_the_word_of_the_operator() {
+        let mut settings = Settings::default();
+        settings.http.listen = SocketAddr::from(([0, 0, 0, 0], 9644));
+        let error = settings.validate().expect_err("security is off").to_string();
+        assert!(error.contains("--insecure-bind"), "{error}");
+        settings.node.insecure_bind = true;
+        assert!(settings.validate().is_ok());
+    }
+
+    #[test]
+    fn the_port_offset_moves_fixed_ports_only() {
+        let mut settings = Settings::default();
+        settings.node.port_offset = 10;
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(settings.shifted(local(9644)), local(9654));
+        assert_eq!(settings.shifted(local(0)), local(0));
+    }
+}

@@ -1,0 +1,3 @@
+//! Chores of the workspace: tidy checks and code generation.
+
+fn main() {}
