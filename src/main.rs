@@ -1,3 +1,74 @@
 //! The one binary of Rafka.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::cli::{Cli, Command};
+use crate::exit::Outcome;
+
+mod bench;
+mod child;
+mod cli;
+mod config;
+mod exit;
+mod logging;
+mod output;
+mod process;
+mod record_format;
+mod settings;
+
+/// The system's allocator gives memory back late and contends between threads.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::warn(format_args!("{failure}"));
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Outcome {
+    let env = environment();
+    let global = cli.global;
+    let out = global.out();
+    match cli.command {
+        Some(Command::Config(command)) => config::run(command, env, out),
+        Some(Command::Completions { shell }) => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rafka", &mut text);
+            output::print(&text)
+        }
+        Some(Command::Version) => out.document(&version()),
+        _ => Ok(()),
+    }
+}
+
+/// The variables of the process that are text: only such can be ours.
+#[expect(clippy::disallowed_methods, reason = "this is where configuration is read, once")]
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+#[derive(serde::Serialize)]
+struct Version {
+    version: &'static str,
+    platform: String,
+    build: &'static str,
+}
+
+fn version() -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION"),
+        platform: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        build: if cfg!(debug_assertions) { "debug" } else { "release" },
+    }
+}

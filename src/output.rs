@@ -86,7 +86,7 @@ pub(crate) fn warn(line: impl Display) {
 
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(head.iter().map(|name| name.to_uppercase()));
     for row in rows {
         table.add_row(row);
@@ -100,7 +100,7 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 fn fields(document: &serde_json::Value) -> String {
     let serde_json::Value::Object(fields) = document else { return format!("{}\n", plain(document)) };
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     for (name, value) in fields {
         table.add_row([name.replace('_', " "), plain(value)]);
     }

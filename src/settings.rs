@@ -12,7 +12,7 @@ mod layers;
 mod schema;
 
 pub(crate) use layers::{Error, Source, load};
-pub(crate) use schema::{ANNOTATED, Key, keys};
+pub(crate) use schema::{keys, reference};
 
 /// Everything that can be set. Each section belongs to one crate.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -103,7 +103,7 @@ fn with_env(settings: Settings, env: &[(String, String)]) -> Result<Settings, Er
 fn with_variable(settings: &Settings, name: &str, value: &str) -> Result<Settings, String> {
     let path = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase().replace("__", ".");
     let document = serde_json::to_value(settings).map_err(|error| error.to_string())?;
-    let known = known_keys(&document);
+    let known = known_keys(settings);
     if !known.contains(&path) {
         return Err(unknown(&path, known.iter().map(String::as_str)));
     }
@@ -119,8 +119,8 @@ fn with_variable(settings: &Settings, name: &str, value: &str) -> Result<Setting
     set(typed).or_else(|error| set(Value::String(value.to_owned())).map_err(|_same| error))
 }
 
-/// All keys of a settings document, in full.
-fn known_keys(document: &Value) -> Vec<String> {
+/// All keys there are, in full.
+pub(super) fn known_keys(settings: &Settings) -> Vec<String> {
     fn walk(value: &Value, path: &str, keys: &mut Vec<String>) {
         let Value::Object(fields) = value else { return keys.push(path.to_owned()) };
         for (name, value) in fields {
@@ -129,7 +129,8 @@ fn known_keys(document: &Value) -> Vec<String> {
         }
     }
     let mut keys = Vec::new();
-    walk(document, "", &mut keys);
+    let document = serde_json::to_value(settings).expect("settings are plain data");
+    walk(&document, "", &mut keys);
     keys
 }
 
@@ -223,7 +224,7 @@ mod tests {
             rng.fill_bytes(&mut bytes);
             let mut text = String::from_utf8_lossy(&bytes).into_owned();
             if seed % 2 == 0 {
-                text = super::super::ANNOTATED.to_owned();
+                text = crate::settings::schema::ANNOTATED.to_owned();
                 let cut = rng.random_range(0..text.len());
                 while !text.is_char_boundary(cut.min(text.len())) {
                     text.pop();

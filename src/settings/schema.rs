@@ -35,7 +35,7 @@ impl Row for Key {
 /// All keys of the annotated file, in its order.
 pub(crate) fn keys() -> Vec<Key> {
     let mut keys = Vec::new();
-    let mut section = "";
+    let mut sections: Vec<&str> = Vec::new();
     let mut comment: Vec<&str> = Vec::new();
     for line in ANNOTATED.lines() {
         let body = line.trim();
@@ -44,10 +44,12 @@ pub(crate) fn keys() -> Vec<Key> {
             continue;
         }
         if let Some((name, value)) = body.split_once(':') {
-            if line.starts_with(' ') {
-                keys.push(key(section, name, value.trim(), &comment.join(" ")));
+            // Each level is indented by two spaces more.
+            sections.truncate((line.len() - line.trim_start().len()) / 2);
+            if value.is_empty() {
+                sections.push(name);
             } else {
-                section = name;
+                keys.push(key(&sections, name, value.trim(), &comment.join(" ")));
             }
         }
         comment.clear();
@@ -55,11 +57,12 @@ pub(crate) fn keys() -> Vec<Key> {
     keys
 }
 
-fn key(section: &str, name: &str, default: &str, description: &str) -> Key {
+fn key(sections: &[&str], name: &str, default: &str, description: &str) -> Key {
+    let path = [sections, &[name]].concat();
     Key {
-        key: format!("{section}.{name}"),
+        key: path.join("."),
         default: default.to_owned(),
-        env: format!("RAFKA__{}__{}", section.to_uppercase(), name.to_uppercase()),
+        env: format!("RAFKA__{}", path.join("__").to_uppercase()),
         description: description.to_owned(),
     }
 }
@@ -69,7 +72,7 @@ pub(crate) fn reference() -> String {
     let mut page = String::from(REFERENCE_HEAD);
     let mut section = String::new();
     for key in keys() {
-        let (own, name) = key.key.split_once('.').unwrap_or(("", &key.key));
+        let (own, name) = key.key.rsplit_once('.').unwrap_or(("", &key.key));
         if own != section {
             section = own.to_owned();
             let _infallible =
@@ -109,13 +112,7 @@ mod tests {
 
     #[test]
     fn every_key_is_documented_and_every_documented_key_exists() {
-        let defaults = serde_json::to_value(Settings::default()).expect("settings are plain data");
-        let mut expected = Vec::new();
-        for (section, fields) in defaults.as_object().expect("settings have sections") {
-            for name in fields.as_object().expect("a section has keys").keys() {
-                expected.push(format!("{section}.{name}"));
-            }
-        }
+        let mut expected = layers::known_keys(&Settings::default());
         let mut found: Vec<_> = keys().into_iter().map(|key| key.key).collect();
         expected.sort();
         found.sort();

@@ -1,1 +1,40 @@
-//! What producer and consumer share: connections, cluster view, retry, circuit breaker.
+//! The base of the Rafka SDK: connections, the view of the cluster, retries, and admin calls.
+//!
+//! Producers and consumers stand on a [`Client`]; one can carry many of them.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), rafka_client::Error> {
+//! use rafka_client::admin::NewTopic;
+//! use rafka_client::{Client, Settings};
+//!
+//! let client = Client::new(Settings::new("127.0.0.1:9192"))?;
+//! let topic = NewTopic::new("orders").partitions(6).config("retention.ms", "86400000");
+//! let created = client.admin().create_topic(&topic).await?;
+//! assert_eq!(created.partition_count, 6);
+//! # Ok(())
+//! # }
+//! ```
+#![warn(missing_docs)]
+
+mod address;
+pub mod admin;
+mod client;
+pub mod convert;
+mod error;
+mod latency;
+mod leaders;
+mod metadata;
+mod node;
+pub mod retry;
+pub mod settings;
+mod view;
+
+pub use address::{Address, InvalidAddress};
+pub use client::{Client, Missing};
+pub use error::Error;
+pub use latency::{Latencies, LatencySummary};
+pub use node::Node;
+/// The messages that travel, for the crates of the SDK.
+pub use rafka_proto::v1;
+pub use settings::{InvalidSettings, Settings};
+pub use view::{Leadership, Topic, TopicPartition};

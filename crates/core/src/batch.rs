@@ -211,7 +211,12 @@ impl Batch {
     /// Makes `now` the timestamp of all records (`message.timestamp.type=LogAppendTime`).
     pub fn stamp_append_time(&mut self, now: Timestamp) {
         self.header.attributes.set_log_append_time();
-        self.header.max_timestamp = now;
+        self.set_max_timestamp(now);
+    }
+
+    /// Sets the largest timestamp, and the checksum with it.
+    pub fn set_max_timestamp(&mut self, timestamp: Timestamp) {
+        self.header.max_timestamp = timestamp;
         self.header.crc = self.header.crc_of(&self.records);
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! Everything here is a value or a pure function. This crate knows no tokio, no file and no socket.
 
+pub mod assignor;
 pub mod batch;
 pub mod clock;
 pub mod compression;
+pub mod consumer_protocol;
 pub mod duration;
 mod error_code;
 mod group_id;

@@ -1,1 +1,14 @@
-//! Health, readiness and metrics over HTTP.
+//! Health, readiness and metrics of a node over HTTP.
+//!
+//! Exact routes, no bodies in, one request a connection: nothing here can be made to wait or grow.
+
+#![warn(missing_docs)]
+
+mod connection;
+mod routes;
+mod server;
+mod settings;
+
+pub use prometheus_client::registry::Registry;
+pub use server::{Handle, StartError, State, start};
+pub use settings::{InvalidSettings, Settings};

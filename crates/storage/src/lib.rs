@@ -4,8 +4,23 @@
 //! knows nothing of topics' names, groups or who writes. No tokio here: calls either return at once
 //! or block a thread, and each says which.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod compaction;
+pub mod disk;
 mod engine;
+mod handle_cache;
+mod manifest;
+mod memory;
+mod memory_limit;
+pub mod redb_backend;
+mod retention;
+mod segment;
+mod sidecar;
+mod tail;
 
+pub use memory::MemoryEngine;
+pub use memory_limit::memory_limit;
 pub use engine::{
     AppendError, Appended, Bounds, CleanReport, Cleanup, Durability, Engine, Error, LogId,
     LogSettings, Observer, ReadError, Recovered, TimedOffset,

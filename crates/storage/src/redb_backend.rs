@@ -1,10 +1,9 @@
 //! Lets redb keep its file on the disk seam, so that the faults of a test reach it too.
 
 use std::io;
-use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{BackendError, StorageBackend};
+use redb::StorageBackend;
 
 use crate::disk::{self, File};
 

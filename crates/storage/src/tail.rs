@@ -51,6 +51,11 @@ impl<T> Tail<T> {
         self.weight
     }
 
+    /// The bytes of all batches, as they would be read.
+    pub(crate) fn bytes(&self) -> ByteSize {
+        ByteSize(self.weight - BATCH_OVERHEAD * ByteSize::of_len(self.entries.len()).0)
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry<T>> {
         self.entries.iter()
     }
@@ -109,20 +114,15 @@ impl<T> Tail<T> {
         taken.batches
     }
 
-    /// The first record at or above `start` and below `below` that is not older than `at`.
-    pub(crate) fn find_by_time(
-        &self,
-        at: Timestamp,
-        start: Offset,
-        below: Offset,
-    ) -> Option<TimedOffset> {
+    /// The batches at or above `start` and below `below` that may hold a record not older than `at`.
+    pub(crate) fn not_older(&self, at: Timestamp, start: Offset, below: Offset) -> Vec<Batch> {
         self.entries
             .range(self.position(start)..)
             .map(|entry| &entry.batch)
             .take_while(|batch| batch.base_offset() < below)
             .filter(|batch| at <= batch.max_timestamp())
-            .find_map(|batch| find_in_batch(batch, at, start))
-            .filter(|found| found.offset < below)
+            .cloned()
+            .collect()
     }
 
     fn position(&self, from: Offset) -> usize {
@@ -130,11 +130,35 @@ impl<T> Tail<T> {
     }
 }
 
+/// Where the log ends after these batches, which ascend from its end.
+///
+/// # Panics
+/// If they do not.
+pub(crate) fn end_after(end: Offset, batches: &[Batch]) -> Offset {
+    batches.iter().fold(end, |end, batch| {
+        let base = batch.base_offset();
+        assert!(end <= base, "a batch at {base} was appended to a log that ends at {end}");
+        batch.next_offset()
+    })
+}
+
+/// The first record of some batches at or above `start` and below `below` that is not older than
+/// `at`.
+pub(crate) fn find(
+    batches: &[Batch],
+    at: Timestamp,
+    start: Offset,
+    below: Offset,
+) -> Option<TimedOffset> {
+    let found = batches.iter().find_map(|batch| find_in_batch(batch, at, start));
+    found.filter(|found| found.offset < below)
+}
+
 /// The first record of a batch at or above `start` that is not older than `at`.
 ///
 /// A batch that cannot be inflated answers with its first offset: the consumer that goes there meets
 /// the damage itself, instead of silently starting beyond it.
-pub(crate) fn find_in_batch(batch: &Batch, at: Timestamp, start: Offset) -> Option<TimedOffset> {
+fn find_in_batch(batch: &Batch, at: Timestamp, start: Offset) -> Option<TimedOffset> {
     let in_records = || -> Result<Option<TimedOffset>, batch::Error> {
         for record in batch.records(INFLATE_MAX)? {
             let record = record?;

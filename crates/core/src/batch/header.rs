@@ -19,9 +19,10 @@ const CRC_START: usize = 21;
 const MAGIC: i8 = 2;
 
 /// Who gave the records their timestamps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimestampType {
     /// The producer.
+    #[default]
     CreateTime,
     /// The broker, for all records of the batch: the batch's largest timestamp.
     LogAppendTime,
@@ -50,6 +51,11 @@ impl Attributes {
     pub fn compression(self) -> Result<Compression, Error> {
         let id = self.0 & Self::COMPRESSION;
         Compression::from_id(id).ok_or(Error::UnknownCompression(id))
+    }
+
+    /// Names another codec.
+    pub fn set_compression(&mut self, compression: Compression) {
+        self.0 = self.0 & !Self::COMPRESSION | compression.id();
     }
 
     /// Who gave the timestamps.

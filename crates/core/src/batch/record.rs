@@ -38,6 +38,14 @@ pub struct RecordView {
     header_count: usize,
 }
 
+impl RecordView {
+    /// Whether there are headers, which only [`Records::check_headers`] looks at.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        0 < self.header_count
+    }
+}
+
 /// An iterator over the records of a batch. It ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Records {
@@ -113,9 +121,28 @@ impl Records {
     }
 
     fn headers(&self, view: &RecordView) -> Result<Vec<(Bytes, Option<Bytes>)>, Error> {
-        let mut cursor = self.cursor(view.headers.clone());
         // Each header takes two bytes at least, so the count is bounded by what is there.
-        let mut headers = Vec::with_capacity(view.header_count.min(cursor.rest.len() / 2));
+        let mut headers = Vec::with_capacity(view.header_count.min(view.headers.len() / 2));
+        self.walk_headers(view, |name, value| {
+            headers.push((self.bytes.slice(name), value.map(|range| self.bytes.slice(range))));
+        })?;
+        Ok(headers)
+    }
+
+    /// Whether the headers of a view are sound. Allocates nothing.
+    ///
+    /// # Errors
+    /// If one is cut off or its name is not UTF-8.
+    pub fn check_headers(&self, view: &RecordView) -> Result<(), Error> {
+        self.walk_headers(view, |_, _| {})
+    }
+
+    fn walk_headers(
+        &self,
+        view: &RecordView,
+        mut visit: impl FnMut(Range<usize>, Option<Range<usize>>),
+    ) -> Result<(), Error> {
+        let mut cursor = self.cursor(view.headers.clone());
         for _ in 0..view.header_count {
             let name = cursor.field().ok_or_else(|| self.broken("a header is cut off"))?;
             let name = name.ok_or_else(|| self.broken("a header has no name"))?;
@@ -123,12 +150,13 @@ impl Records {
             if self.bytes.get(name.clone()).is_none_or(|name| str::from_utf8(name).is_err()) {
                 return Err(self.broken("a header's name is not UTF-8"));
             }
-            headers.push((self.bytes.slice(name), value.map(|range| self.bytes.slice(range))));
+            visit(name, value);
         }
-        if !cursor.rest.is_empty() {
-            return Err(self.broken("bytes follow the last header"));
+        if cursor.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.broken("bytes follow the last header"))
         }
-        Ok(headers)
     }
 
     fn parse_view(&mut self) -> Result<RecordView, Error> {

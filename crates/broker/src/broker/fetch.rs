@@ -1,0 +1,197 @@
+//! Fetch: read what there is; if that is too little, park until the high watermark moves.
+
+use std::sync::Arc;
+
+use rafka_core::{Batch, ByteSize, ErrorCode, Offset};
+use rafka_storage::ReadError;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Broker, Inner};
+use crate::fetch::{Fetched, Isolation, PartitionData, Position, Request};
+use crate::partition::Partition;
+use crate::{Error, TopicRef};
+
+impl Broker {
+    /// Reads whole batches from the given positions on, and waits for them if there are too few.
+    ///
+    /// Answers at once when some position is in error, or when as many fetches are parked as the
+    /// settings allow.
+    ///
+    /// # Cancel safety
+    /// Nothing changes by a fetch; dropping it is safe.
+    pub async fn fetch(&self, request: Request) -> Vec<PartitionData> {
+        let inner = &self.inner;
+        inner.stats.fetch_requests.add(1);
+        let data = inner.read_positions(&request).await;
+        let data = if request.wait_max.is_zero() || is_enough(&data, request.bytes_min) {
+            data
+        } else {
+            inner.park(&request, data).await
+        };
+        let bytes: usize = fetched(&data).map(Batch::len).sum();
+        inner.stats.fetch_bytes.add(bytes as u64);
+        let failures = data.iter().filter(|partition| partition.result.is_err()).count();
+        inner.stats.fetch_failures.add(failures as u64);
+        data
+    }
+}
+
+impl Inner {
+    /// Waits for more than `data`, until there is enough or the time is over.
+    async fn park(&self, request: &Request, data: Vec<PartitionData>) -> Vec<PartitionData> {
+        let Ok(_permit) = self.fetch_waits.try_acquire() else { return data };
+        let deadline = Instant::now() + request.wait_max;
+        let partitions: Vec<Arc<Partition>> = request
+            .positions
+            .iter()
+            .filter_map(|position| self.table.partition(&position.topic, position.partition).ok())
+            .map(|(_, partition)| partition)
+            .collect();
+        loop {
+            let parked = Parked::new(&partitions);
+            // What came between the last read and the registration wakes nobody: look again.
+            let data = self.read_positions(request).await;
+            if is_enough(&data, request.bytes_min) {
+                return data;
+            }
+            let woken = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => false,
+                () = parked.reader.notified() => true,
+                () = tokio::time::sleep_until(deadline) => false,
+            };
+            if !woken {
+                return data;
+            }
+        }
+    }
+
+    async fn read_positions(&self, request: &Request) -> Vec<PartitionData> {
+        let mut left = request.bytes_max.min(self.settings.fetch_bytes_max);
+        let mut answers = Vec::with_capacity(request.positions.len());
+        let mut nothing_yet = true;
+        for position in &request.positions {
+            // Once the bytes are used up, the rest only tells where it stands.
+            let limit = (nothing_yet || left.0 != 0).then(|| left.min(position.bytes_max));
+            let result = self.read_position(position, limit, request.isolation).await;
+            if let Ok(Fetched { batches, .. }) = &result {
+                nothing_yet &= batches.is_empty();
+                let bytes: usize = batches.iter().map(Batch::len).sum();
+                left = ByteSize(left.0.saturating_sub(bytes as u64));
+            }
+            let (topic, partition) = (position.topic.clone(), position.partition);
+            answers.push(PartitionData { topic, partition, result });
+        }
+        answers
+    }
+
+    async fn read_position(
+        &self,
+        position: &Position,
+        limit: Option<ByteSize>,
+        isolation: Isolation,
+    ) -> Result<Fetched, Error> {
+        let (_, partition) = self.table.partition(&position.topic, position.partition)?;
+        partition.check_epoch(position.leader_epoch)?;
+        let at = partition.position();
+        if position.offset < at.log_start || at.log_end < position.offset {
+            return Err(out_of_range(&position.topic, position.offset, at.log_start, at.log_end));
+        }
+        let below = match isolation {
+            Isolation::ReadUncommitted => at.high_watermark,
+            Isolation::ReadCommitted => at.last_stable_offset,
+        };
+        let batches = match limit {
+            Some(limit) if position.offset < below => {
+                self.read(&partition, position, below, limit).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Fetched {
+            batches,
+            high_watermark: at.high_watermark,
+            last_stable_offset: at.last_stable_offset,
+            log_start: at.log_start,
+        })
+    }
+
+    async fn read(
+        &self,
+        partition: &Partition,
+        position: &Position,
+        below: Offset,
+        limit: ByteSize,
+    ) -> Result<Vec<Batch>, Error> {
+        let (log, from) = (partition.log, position.offset);
+        let read = match self.engine.read_hot(log, from, below, limit) {
+            Some(read) => read,
+            None => {
+                self.stats.fetch_reads_cold.add(1);
+                let engine = Arc::clone(&self.engine);
+                self.blocking(move || engine.read(log, from, below, limit)).await?
+            }
+        };
+        read.map_err(|error| read_failed(&position.topic, error))
+    }
+
+    /// Runs something that may touch the disk on a thread that may block. Bounded.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let stopping = || Error::new(ErrorCode::NotLeaderOrFollower, "the node is stopping");
+        let _permit = self.cold_reads.acquire().await.map_err(|_closed| stopping())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_cancelled| stopping())
+    }
+}
+
+/// A fetch that is registered with its partitions, until it is dropped.
+struct Parked<'a> {
+    partitions: &'a [Arc<Partition>],
+    reader: Arc<Notify>,
+}
+
+impl<'a> Parked<'a> {
+    fn new(partitions: &'a [Arc<Partition>]) -> Self {
+        let reader = Arc::new(Notify::new());
+        for partition in partitions {
+            partition.register(&reader);
+        }
+        Self { partitions, reader }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        for partition in self.partitions {
+            partition.unregister(&self.reader);
+        }
+    }
+}
+
+fn fetched(data: &[PartitionData]) -> impl Iterator<Item = &Batch> {
+    data.iter().filter_map(|partition| partition.result.as_ref().ok()).flat_map(|f| &f.batches)
+}
+
+fn is_enough(data: &[PartitionData], bytes_min: ByteSize) -> bool {
+    let bytes: usize = fetched(data).map(Batch::len).sum();
+    bytes_min <= ByteSize::of_len(bytes) || data.iter().any(|partition| partition.result.is_err())
+}
+
+fn out_of_range(topic: &TopicRef, offset: Offset, start: Offset, end: Offset) -> Error {
+    let message = format!("topic {topic}: offset {offset} is outside of {start} to {end}");
+    Error::new(ErrorCode::OffsetOutOfRange, message)
+}
+
+pub(super) fn read_failed(topic: &TopicRef, error: ReadError) -> Error {
+    let code = match &error {
+        ReadError::OutOfRange { from, start, end } => {
+            return out_of_range(topic, *from, *start, *end);
+        }
+        ReadError::Damaged { .. } => ErrorCode::CorruptMessage,
+        ReadError::Failed(_) => ErrorCode::KafkaStorageError,
+    };
+    tracing::error!(%topic, %error, "a read failed");
+    Error::new(code, format!("topic {topic}: {error}"))
+}

@@ -1,0 +1,78 @@
+//! Maintenance: retention, compaction and forgetting producers, one log after the other.
+
+use std::sync::Arc;
+
+use rafka_storage::CleanReport;
+
+use super::{Broker, Inner};
+use crate::partition::Partition;
+use crate::table::Topic;
+
+impl Broker {
+    pub(super) fn start_maintenance(&self) {
+        let inner = Arc::clone(&self.inner);
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            let mut interval = tokio::time::interval(inner.settings.retention_check_interval);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            // The first tick comes at once, and a node that starts has better things to do.
+            interval.tick().await;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    _ = interval.tick() => inner.maintain().await,
+                }
+            }
+        });
+    }
+
+    /// Applies retention and compaction to every log now, instead of at the next interval.
+    pub async fn clean(&self) {
+        self.inner.maintain().await;
+    }
+}
+
+impl Inner {
+    async fn maintain(&self) {
+        for topic in self.table.topics() {
+            for partition in topic.led() {
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                let now = self.clock.timestamp();
+                partition.expire_producers(now, self.settings.producer_id_expiration);
+                self.clean(&topic, &partition).await;
+            }
+        }
+    }
+
+    async fn clean(&self, topic: &Topic, partition: &Arc<Partition>) {
+        let (log, now) = (partition.log, self.clock.timestamp());
+        let below = partition.position().last_stable_offset;
+        let engine = Arc::clone(&self.engine);
+        let Ok(cleaned) = self.blocking(move || engine.clean(log, below, now)).await else {
+            return;
+        };
+        let index = partition.id.partition;
+        match cleaned {
+            Ok(report) => {
+                partition.trimmed(report.start);
+                if report != (CleanReport { start: report.start, ..CleanReport::default() }) {
+                    tracing::debug!(
+                        topic = %topic.name,
+                        partition = %index,
+                        offset = %report.start,
+                        segments = report.segments_deleted,
+                        bytes = report.bytes_freed,
+                        records = report.records_compacted,
+                        "log cleaned"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(topic = %topic.name, partition = %index, %error, "log not cleaned");
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Produce: validate outside the lock, append under it, wait for durability outside again.
+
+use std::sync::Arc;
+
+use rafka_core::batch::TimestampType;
+use rafka_core::{Batch, ErrorCode, Timestamp};
+use tokio::time::Instant;
+
+use super::{Broker, Inner};
+use crate::partition::AckState;
+use crate::partition::validate::validate;
+use crate::pending::{Pending, PendingPartition};
+use crate::produce::{Acks, PartitionBatches, Request};
+use crate::{Error, TopicRef};
+
+impl Broker {
+    /// Appends the batches of `request` and returns their acknowledgements to wait for.
+    ///
+    /// Calls that are awaited one after the other append in that order, so that a gateway may send
+    /// the next request before the last one is acknowledged. Waits while too much is pinned in
+    /// memory, at most for the request's timeout.
+    ///
+    /// # Cancel safety
+    /// Dropped before it completes, nothing or all of the request was appended for each partition.
+    pub async fn produce(&self, request: Request) -> Pending {
+        let inner = &self.inner;
+        let started = inner.clock.now();
+        let deadline = Instant::now() + request.timeout;
+        inner.stats.produce_requests.add(1);
+        let room = inner.wait_for_room(deadline).await;
+        let now = inner.clock.timestamp();
+        let acked = request.acks != Acks::None;
+        let mut partitions = Vec::with_capacity(if acked { request.partitions.len() } else { 0 });
+        for PartitionBatches { topic, partition, batches } in request.partitions {
+            let ack = match &room {
+                Ok(()) => inner.append(&topic, partition, batches, now),
+                Err(error) => AckState::Known(Err(error.clone())),
+            };
+            if acked {
+                partitions.push(PendingPartition { topic, partition, ack });
+            }
+        }
+        Pending::new(partitions, deadline, &inner.clock, started, &inner.stats)
+    }
+}
+
+impl Inner {
+    async fn wait_for_room(&self, deadline: Instant) -> Result<(), Error> {
+        while !self.engine.has_room() {
+            let room = self.table.room();
+            if self.engine.has_room() || self.table.failure().is_some() {
+                break;
+            }
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                let message = "the node's memory for unwritten batches is full and the disk does \
+                               not keep up: nothing was appended, send again";
+                return Err(Error::new(ErrorCode::RequestTimedOut, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        topic: &TopicRef,
+        partition: rafka_core::PartitionIndex,
+        mut batches: Vec<Batch>,
+        now: Timestamp,
+    ) -> AckState {
+        match self.try_append(topic, partition, &mut batches, now) {
+            Ok(ack) => ack,
+            Err(error) => AckState::Known(Err(error)),
+        }
+    }
+
+    fn try_append(
+        &self,
+        topic: &TopicRef,
+        partition: rafka_core::PartitionIndex,
+        batches: &mut [Batch],
+        now: Timestamp,
+    ) -> Result<AckState, Error> {
+        let (topic, partition) = self.table.partition(topic, partition)?;
+        if topic.name.is_internal() {
+            let message = format!("topic {} is written by the broker alone", topic.name);
+            return Err(Error::new(ErrorCode::InvalidTopic, message));
+        }
+        let config = topic.config();
+        for (index, batch) in batches.iter_mut().enumerate() {
+            validate(batch, &config, now).map_err(|error| {
+                Error::new(error.code, format!("batch {index}: {}", error.message))
+            })?;
+        }
+        let append_time =
+            (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+        let engine = Arc::as_ref(&self.engine);
+        let ack = partition.append(engine, batches, append_time, now);
+        if !matches!(ack, AckState::Known(Err(_))) {
+            self.count_appended(batches);
+        }
+        Ok(ack)
+    }
+
+    fn count_appended(&self, batches: &[Batch]) {
+        let bytes: usize = batches.iter().map(Batch::len).sum();
+        let records: i64 =
+            batches.iter().map(|batch| i64::from(batch.header.record_count)).sum();
+        self.stats.produce_bytes.add(bytes as u64);
+        self.stats.produce_records.add(records.unsigned_abs());
+    }
+}

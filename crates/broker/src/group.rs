@@ -1,0 +1,35 @@
+//! Consumer groups: who is a member, who leads, what each consumes, and how far each has come.
+//!
+//! A group lives on the leader of one partition of `__consumer_offsets`, which holds all that a
+//! group must remember. The logic is one pure machine per group ([`machine`], with its verbs in
+//! the files beside it); the [`Coordinator`] owns the machines, their timers and their log.
+
+mod coordinator;
+mod effects;
+mod expiry;
+mod join;
+mod log;
+mod machine;
+mod offsets;
+mod ops;
+mod rebalance;
+mod record;
+mod restore;
+mod roster;
+mod session;
+mod settings;
+mod view;
+
+pub use coordinator::{Coordinator, Handle};
+pub use log::OffsetsLog;
+pub use ops::{
+    CommitOffsets, CommittedOffset, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription,
+    GroupListing, GroupState, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave,
+    LeavingMember, LeftMember, MemberDescription, OffsetToCommit, PartitionResult, Position,
+    Protocol, Sync, Synced,
+};
+pub use record::{OFFSETS_TOPIC, partition_of};
+pub use settings::{InvalidSettings, Settings};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Pure: the settings of consumer groups, under Kafka's names.
+
+use std::time::Duration;
+
+use rafka_core::{ByteSize, duration};
+use serde::{Deserialize, Serialize};
+
+/// How consumer groups behave. All changes need a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The shortest session timeout a member may ask for, 1 ms to the longest. Default 6 s.
+    /// Kafka's `group.min.session.timeout.ms`.
+    #[serde(with = "duration")]
+    pub group_session_timeout_min: Duration,
+    /// The longest session timeout a member may ask for, up to 24 h. Default 30 min.
+    /// Kafka's `group.max.session.timeout.ms`.
+    #[serde(with = "duration")]
+    pub group_session_timeout_max: Duration,
+    /// How long the first rebalance of an empty group waits for more members, 0 to 5 min.
+    /// Default 100 ms: enough for members that start together, too short to be felt (Kafka: 3 s).
+    /// Kafka's `group.initial.rebalance.delay.ms`.
+    #[serde(with = "duration")]
+    pub group_rebalance_delay_initial: Duration,
+    /// Members of one group, 1 to 10000; more are refused. Default 1000.
+    /// Kafka's `group.max.size`.
+    pub group_members_max: u32,
+    /// Groups that this node coordinates, 1 to 1000000; more are refused for the time being.
+    /// Default 100000.
+    pub groups_max: u32,
+    /// Memory of all groups that this node coordinates, members and offsets, 1 MiB to 64 GiB;
+    /// new members and new offsets beyond it are refused for the time being. Default 128 MiB.
+    pub groups_bytes_max: ByteSize,
+    /// How long offsets outlive their group's last member, or their commit where a group has no
+    /// members at all, 1 min to 3650 d. Default 7 d. Kafka's `offsets.retention.minutes`.
+    #[serde(with = "duration")]
+    pub offsets_retention: Duration,
+    /// The longest text that may go with a committed offset, 0 B to 32767 B. Default 4 KiB.
+    /// Kafka's `offset.metadata.max.bytes`.
+    pub offset_metadata_bytes_max: ByteSize,
+    /// Partitions of `__consumer_offsets` when it is made, 1 to 1000; later changes do not change
+    /// it. Default 50. Kafka's `offsets.topic.num.partitions`.
+    pub offsets_topic_partitions: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            group_session_timeout_min: Duration::from_secs(6),
+            group_session_timeout_max: Duration::from_mins(30),
+            group_rebalance_delay_initial: Duration::from_millis(100),
+            group_members_max: 1000,
+            groups_max: 100_000,
+            groups_bytes_max: ByteSize::mib(128),
+            offsets_retention: Duration::from_hours(7 * 24),
+            offset_metadata_bytes_max: ByteSize::kib(4),
+            offsets_topic_partitions: 50,
+        }
+    }
+}
+
+/// A value out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: it must lie between {range}")]
+pub struct InvalidSettings {
+    /// The key.
+    pub key: &'static str,
+    /// The value as it would be written.
+    pub value: String,
+    /// What it may be.
+    pub range: &'static str,
+}
+
+impl Settings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the first value that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidSettings> {
+        let span = |key, value: Duration, least: Duration, most: Duration, range| {
+            check(key, &duration::Display(value), (least..=most).contains(&value), range)
+        };
+        let size = |key, value: ByteSize, least: ByteSize, most: ByteSize, range| {
+            check(key, &value, (least..=most).contains(&value), range)
+        };
+        let count = |key, value: u32, most: u32, range| {
+            check(key, &value, (1..=most).contains(&value), range)
+        };
+        let (millisecond, day) = (Duration::from_millis(1), Duration::from_hours(24));
+        let longest = self.group_session_timeout_max;
+        span("group_session_timeout_max", longest, millisecond, day, "1 ms and 1 d")?;
+        span(
+            "group_session_timeout_min",
+            self.group_session_timeout_min,
+            millisecond,
+            longest,
+            "1 ms and group_session_timeout_max",
+        )?;
+        span(
+            "group_rebalance_delay_initial",
+            self.group_rebalance_delay_initial,
+            Duration::ZERO,
+            Duration::from_mins(5),
+            "0 s and 5 min",
+        )?;
+        count("group_members_max", self.group_members_max, 10_000, "1 and 10000")?;
+        count("groups_max", self.groups_max, 1_000_000, "1 and 1000000")?;
+        let (least, most) = (ByteSize::mib(1), ByteSize::gib(64));
+        size("groups_bytes_max", self.groups_bytes_max, least, most, "1 MiB and 64 GiB")?;
+        let (least, most) = (Duration::from_mins(1), day * 3650);
+        span("offsets_retention", self.offsets_retention, least, most, "1 min and 3650 d")?;
+        size(
+            "offset_metadata_bytes_max",
+            self.offset_metadata_bytes_max,
+            ByteSize(0),
+            ByteSize(32_767),
+            "0 B and 32767 B",
+        )?;
+        count("offsets_topic_partitions", self.offsets_topic_partitions, 1000, "1 and 1000")
+    }
+}
+
+fn check(
+    key: &'static str,
+    value: &dyn std::fmt::Display,
+    fits: bool,
+    range: &'static str,
+) -> Result<(), InvalidSettings> {
+    if fits { Ok(()) } else { Err(InvalidSettings { key, value: value.to_string(), range }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        let check = |change: fn(&mut Settings), expected: &str| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().expect_err(expected).to_string();
+            assert!(error.starts_with(expected), "{error}");
+        };
+        assert_eq!(Settings::default().validate(), Ok(()));
+        check(
+            |s| s.group_session_timeout_min = Duration::from_hours(1),
+            "group_session_timeout_min is 1 h:",
+        );
+        check(
+            |s| s.group_session_timeout_max = Duration::from_hours(48),
+            "group_session_timeout_max is 2 d:",
+        );
+        check(
+            |s| s.group_rebalance_delay_initial = Duration::from_hours(1),
+            "group_rebalance_delay_initial is 1 h:",
+        );
+        check(|s| s.group_members_max = 0, "group_members_max is 0:");
+        check(|s| s.groups_max = 0, "groups_max is 0:");
+        check(|s| s.groups_bytes_max = ByteSize(1), "groups_bytes_max is 1 B:");
+        check(|s| s.offsets_retention = Duration::ZERO, "offsets_retention is 0 s:");
+        check(
+            |s| s.offset_metadata_bytes_max = ByteSize::kib(32),
+            "offset_metadata_bytes_max is 32 KiB:",
+        );
+        check(|s| s.offsets_topic_partitions = 1001, "offsets_topic_partitions is 1001:");
+    }
+}

@@ -1,0 +1,222 @@
+//! A partition that this node leads: the machine behind a short lock, and who waits for it.
+
+pub(crate) mod machine;
+pub(crate) mod validate;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rafka_core::{Batch, Epoch, ErrorCode, Offset, Timestamp, TopicPartition};
+use rafka_storage::{self as storage, Engine, LogId, Recovered};
+use tokio::sync::{Notify, oneshot};
+
+use crate::Error;
+use crate::produce::Appended;
+use machine::{Machine, Plan};
+
+/// A partition that this node leads. Idle, it is this struct and nothing else: no task, no file.
+pub(crate) struct Partition {
+    pub(crate) id: TopicPartition,
+    pub(crate) log: LogId,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: Machine,
+    /// Who waits for the high watermark to pass an offset; lowest first.
+    acks: VecDeque<PendingAck>,
+    /// Fetches to wake when the high watermark moves.
+    readers: Vec<Arc<Notify>>,
+    /// Set when the topic was deleted or the storage failed: nothing is appended any more.
+    closed: Option<Error>,
+}
+
+struct PendingAck {
+    end: Offset,
+    appended: Appended,
+    reply: oneshot::Sender<Result<Appended, Error>>,
+}
+
+/// Where the acknowledgement of an append stands.
+pub(crate) enum AckState {
+    /// It is known.
+    Known(Result<Appended, Error>),
+    /// It comes when the high watermark passes the append.
+    Waits(oneshot::Receiver<Result<Appended, Error>>),
+}
+
+/// Where a partition stands at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position {
+    pub(crate) log_start: Offset,
+    pub(crate) log_end: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) last_stable_offset: Offset,
+    pub(crate) leader_epoch: Epoch,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        id: TopicPartition,
+        log: LogId,
+        recovered: Recovered,
+        leader_epoch: Epoch,
+    ) -> Self {
+        let machine = Machine::new(recovered, leader_epoch);
+        let state = State { machine, acks: VecDeque::new(), readers: Vec::new(), closed: None };
+        Self { id, log, state: Mutex::new(state) }
+    }
+
+    /// Appends validated batches and registers for their acknowledgement.
+    pub(crate) fn append(
+        &self,
+        engine: &dyn Engine,
+        batches: &mut [Batch],
+        append_time: Option<Timestamp>,
+        now: Timestamp,
+    ) -> AckState {
+        let mut state = self.state.lock();
+        match state.append(engine, self.log, batches, append_time, now) {
+            Ok((end, appended)) => state.ack_at(end, appended),
+            Err(error) => AckState::Known(Err(error)),
+        }
+    }
+
+    /// The log is durable below `end`: moves the high watermark, answers and wakes.
+    pub(crate) fn durable(&self, end: Offset) {
+        let (acks, readers) = {
+            let mut state = self.state.lock();
+            if !state.machine.durable(end) {
+                return;
+            }
+            (state.take_acks(), std::mem::take(&mut state.readers))
+        };
+        for ack in acks {
+            // A client that went away does not wait for its answer.
+            drop(ack.reply.send(Ok(ack.appended)));
+        }
+        wake(&readers);
+    }
+
+    /// Refuses appends from now on, with `error`, and answers everyone who waits.
+    pub(crate) fn close(&self, error: &Error) {
+        let (acks, readers) = {
+            let mut state = self.state.lock();
+            state.closed.get_or_insert_with(|| error.clone());
+            (std::mem::take(&mut state.acks), std::mem::take(&mut state.readers))
+        };
+        for ack in acks {
+            drop(ack.reply.send(Err(error.clone())));
+        }
+        wake(&readers);
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        let state = self.state.lock();
+        let machine = &state.machine;
+        Position {
+            log_start: machine.log_start(),
+            log_end: machine.log_end(),
+            high_watermark: machine.high_watermark(),
+            last_stable_offset: machine.last_stable_offset(),
+            leader_epoch: machine.leader_epoch(),
+        }
+    }
+
+    /// Judges the leader epoch that a client believes in.
+    pub(crate) fn check_epoch(&self, claimed: Option<Epoch>) -> Result<(), Error> {
+        self.state.lock().machine.check_epoch(claimed)
+    }
+
+    /// The leader epoch under which the record at `offset` was written.
+    pub(crate) fn epoch_at(&self, offset: Offset) -> Epoch {
+        self.state.lock().machine.epoch_at(offset)
+    }
+
+    /// Wakes `reader` once, when the high watermark moves or the partition closes.
+    pub(crate) fn register(&self, reader: &Arc<Notify>) {
+        self.state.lock().readers.push(Arc::clone(reader));
+    }
+
+    /// Takes `reader` off the list if it was not woken.
+    pub(crate) fn unregister(&self, reader: &Arc<Notify>) {
+        self.state.lock().readers.retain(|known| !Arc::ptr_eq(known, reader));
+    }
+
+    /// Notes what trimming or cleaning did to the log.
+    pub(crate) fn trimmed(&self, start: Offset) {
+        self.state.lock().machine.trimmed(start);
+    }
+
+    pub(crate) fn expire_producers(&self, now: Timestamp, age: Duration) {
+        self.state.lock().machine.expire_producers(now, age);
+    }
+}
+
+impl State {
+    fn append(
+        &mut self,
+        engine: &dyn Engine,
+        log: LogId,
+        batches: &mut [Batch],
+        append_time: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(Offset, Appended), Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        let log_start = self.machine.log_start();
+        match self.machine.plan(batches)? {
+            Plan::Duplicate { entry, end } => {
+                let append_time = append_time.map(|_| entry.timestamp);
+                Ok((end, Appended { base_offset: entry.base_offset, append_time, log_start }))
+            }
+            Plan::Append { base_offset, end } => {
+                let durable = engine.append(log, batches, now).map_err(refused)?;
+                self.machine.appended(batches, now);
+                if durable == storage::Appended::Durable {
+                    self.machine.durable(end);
+                }
+                Ok((end, Appended { base_offset, append_time, log_start }))
+            }
+        }
+    }
+
+    fn ack_at(&mut self, end: Offset, appended: Appended) -> AckState {
+        if end <= self.machine.high_watermark() {
+            wake(&std::mem::take(&mut self.readers));
+            return AckState::Known(Ok(appended));
+        }
+        let (reply, receiver) = oneshot::channel();
+        // Nearly always the back: only a repeated batch waits for less than the newest.
+        let place = self.acks.partition_point(|ack| ack.end <= end);
+        self.acks.insert(place, PendingAck { end, appended, reply });
+        AckState::Waits(receiver)
+    }
+
+    fn take_acks(&mut self) -> VecDeque<PendingAck> {
+        let high_watermark = self.machine.high_watermark();
+        let reached = self.acks.partition_point(|ack| ack.end <= high_watermark);
+        let rest = self.acks.split_off(reached);
+        std::mem::replace(&mut self.acks, rest)
+    }
+}
+
+fn wake(readers: &[Arc<Notify>]) {
+    for reader in readers {
+        reader.notify_one();
+    }
+}
+
+/// What a client is told when the engine refuses an append.
+fn refused(error: storage::AppendError) -> Error {
+    let message = match &error {
+        storage::AppendError::DiskFull { .. } => {
+            format!("{error}: free space or shorten retention, then send again")
+        }
+        storage::AppendError::Failed(cause) => cause.to_string(),
+    };
+    Error::new(ErrorCode::KafkaStorageError, message)
+}

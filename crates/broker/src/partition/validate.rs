@@ -1,0 +1,229 @@
+//! Pure: what a client's batch must fulfil before it may enter a log.
+
+use rafka_core::batch::{RecordView, TimestampType};
+use rafka_core::{Batch, ByteSize, ErrorCode, Timestamp, batch};
+use rafka_metadata::topic_config::TopicConfig;
+
+use crate::Error;
+
+/// What the records of one batch may inflate to. Kafka's clients fill batches of about
+/// `max.message.bytes` (1 MiB) before compression; two threads inflating at once stay below 64 MiB.
+const INFLATED_BYTES_MAX: ByteSize = ByteSize::mib(32);
+
+/// Checks a batch that arrived at `now`, and gives it the append time if the topic asks for that.
+///
+/// # Errors
+/// The first rule that it breaks, with the position of the record.
+pub(crate) fn validate(
+    batch: &mut Batch,
+    config: &TopicConfig,
+    now: Timestamp,
+) -> Result<(), Error> {
+    check_header(batch, config)?;
+    let timestamp_max = check_records(batch, config, now)?;
+    match config.timestamp_type {
+        TimestampType::LogAppendTime => batch.stamp_append_time(now),
+        // Look-ups by time rest on this field; some clients get it wrong.
+        TimestampType::CreateTime if batch.max_timestamp() != timestamp_max => {
+            batch.set_max_timestamp(timestamp_max);
+        }
+        TimestampType::CreateTime => {}
+    }
+    Ok(())
+}
+
+fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
+    let header = &batch.header;
+    let len = ByteSize::of_len(batch.len());
+    if config.message_bytes_max < len {
+        let max = config.message_bytes_max.0;
+        let message = format!("the batch has {} bytes, max.message.bytes is {max}", len.0);
+        return Err(Error::new(ErrorCode::MessageTooLarge, message));
+    }
+    if header.attributes.is_control() {
+        return Err(invalid("clients may not write control batches"));
+    }
+    if header.attributes.is_transactional() {
+        let message = "transactions are not supported: send without a transactional id";
+        return Err(Error::new(ErrorCode::InvalidTxnState, message));
+    }
+    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+        let message = "clients may not set the append time";
+        return Err(Error::new(ErrorCode::InvalidTimestamp, message));
+    }
+    if header.record_count != header.last_offset_delta + 1 {
+        return Err(invalid(format!(
+            "a record count of {} does not fit a last offset delta of {}",
+            header.record_count, header.last_offset_delta
+        )));
+    }
+    let idempotent = header.producer_id.is_some();
+    if idempotent && (header.base_sequence < 0 || header.producer_epoch.0 < 0) {
+        return Err(invalid("a batch with a producer id needs an epoch and a sequence number"));
+    }
+    Ok(())
+}
+
+/// Walks over the records and returns their largest timestamp.
+fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<Timestamp, Error> {
+    let mut records = batch.records(INFLATED_BYTES_MAX).map_err(damaged)?;
+    let mut timestamp_max = Timestamp::NONE;
+    let mut index = 0;
+    while let Some(view) = records.next_view() {
+        let view = view.map_err(damaged)?;
+        check_record(&view, index, config, now)?;
+        if view.has_headers() {
+            records.check_headers(&view).map_err(damaged)?;
+        }
+        timestamp_max = timestamp_max.max(view.timestamp);
+        index += 1;
+    }
+    Ok(timestamp_max)
+}
+
+fn check_record(
+    view: &RecordView,
+    index: i32,
+    config: &TopicConfig,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if view.offset_delta != index {
+        return Err(invalid(format!("record {index} has offset delta {}", view.offset_delta)));
+    }
+    if config.log.cleanup.compact && view.key.is_none() {
+        let message = format!("record {index} has no key, which a compacted topic requires");
+        return Err(invalid(message));
+    }
+    let timestamp = view.timestamp;
+    if config.timestamp_type == TimestampType::LogAppendTime || timestamp == Timestamp::NONE {
+        return Ok(());
+    }
+    let earliest = now.minus(config.timestamp_before_max).max(Timestamp(0));
+    let latest = now.plus(config.timestamp_after_max);
+    if (earliest..=latest).contains(&timestamp) {
+        return Ok(());
+    }
+    let message = format!(
+        "record {index} has timestamp {timestamp}, accepted are {earliest} to {latest} \
+         (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+    );
+    Err(Error::new(ErrorCode::InvalidTimestamp, message))
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorCode::InvalidRecord, message)
+}
+
+/// The bytes passed their checksum, yet are not what they should be.
+fn damaged(error: batch::Error) -> Error {
+    let code = match &error {
+        batch::Error::Inflate(_) => ErrorCode::CorruptMessage,
+        batch::Error::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
+        _ => ErrorCode::InvalidRecord,
+    };
+    Error::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rafka_core::compression::Compression;
+    use rafka_core::{ProducerEpoch, ProducerId};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn config() -> TopicConfig {
+        TopicConfig { timestamp_before_max: Duration::from_hours(1), ..TopicConfig::default() }
+    }
+
+    fn batch_at(timestamp: Timestamp) -> Batch {
+        let mut builder = batch::BatchBuilder::new(Compression::Zstd);
+        builder.push(timestamp, Some(b"k"), Some(b"v"), &[]);
+        builder.push(timestamp, None, Some(b"v"), &[]);
+        builder.build().expect("memory does not fail")
+    }
+
+    fn check(change: impl FnOnce(&mut Batch, &mut TopicConfig), expected: Option<ErrorCode>) {
+        let (mut batch, mut config) = (batch_at(NOW), config());
+        change(&mut batch, &mut config);
+        let result = validate(&mut batch, &config, NOW);
+        assert_eq!(result.as_ref().err().map(|error| error.code), expected, "{result:?}");
+    }
+
+    #[test]
+    fn each_broken_rule_has_its_code() {
+        check(|_, _| {}, None);
+        check(
+            |_, config| config.message_bytes_max = ByteSize(70),
+            Some(ErrorCode::MessageTooLarge),
+        );
+        check(|batch, _| batch.header.attributes.set_control(), Some(ErrorCode::InvalidRecord));
+        check(
+            |batch, _| batch.header.attributes.set_log_append_time(),
+            Some(ErrorCode::InvalidTimestamp),
+        );
+        check(|batch, _| batch.header.record_count = 1, Some(ErrorCode::InvalidRecord));
+        check(|batch, _| batch.header.record_count = 3, Some(ErrorCode::InvalidRecord));
+        check(
+            |batch, _| (batch.header.record_count, batch.header.last_offset_delta) = (3, 2),
+            Some(ErrorCode::InvalidRecord),
+        );
+        check(|_, config| config.log.cleanup.compact = true, Some(ErrorCode::InvalidRecord));
+        check(
+            |batch, _| {
+                batch.header.producer_id = ProducerId(1);
+                batch.header.producer_epoch = ProducerEpoch(0);
+            },
+            Some(ErrorCode::InvalidRecord),
+        );
+        check(
+            |batch, _| batch.records = batch.records.slice(..10),
+            Some(ErrorCode::CorruptMessage),
+        );
+    }
+
+    #[test]
+    fn timestamps_out_of_range_are_refused_unless_the_broker_gives_them() {
+        let hours = |hours| Duration::from_hours(hours);
+        for (timestamp, accepted) in [
+            (NOW, true),
+            (Timestamp::NONE, true),
+            (NOW.plus(hours(1)), true),
+            (NOW.plus(hours(2)), false),
+            (NOW.minus(hours(2)), false),
+            (Timestamp(-2), false),
+            (Timestamp(i64::MAX), false),
+        ] {
+            let mut batch = batch_at(timestamp);
+            assert_eq!(validate(&mut batch, &config(), NOW).is_ok(), accepted, "{timestamp}");
+            let append_time =
+                TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..config() };
+            let mut batch = batch_at(timestamp);
+            validate(&mut batch, &append_time, NOW).expect("the broker gives the time");
+            assert_eq!(batch.max_timestamp(), NOW);
+        }
+    }
+
+    #[test]
+    fn a_wrong_largest_timestamp_is_put_right() {
+        let mut batch = batch_at(NOW);
+        batch.set_max_timestamp(Timestamp(5));
+        validate(&mut batch, &config(), NOW).expect("the records are sound");
+        let read = Batch::parse(batch.to_bytes()).expect("the checksum was renewed");
+        assert_eq!(read.max_timestamp(), NOW);
+    }
+
+    #[test]
+    fn a_bomb_is_refused_within_the_bound() {
+        let zeros = vec![0; 64 << 20];
+        let mut builder = batch::BatchBuilder::new(Compression::Zstd);
+        builder.push(NOW, None, Some(&zeros), &[]);
+        let mut bomb = builder.build().expect("memory does not fail");
+        assert!(bomb.len() < 1 << 20);
+        let error = validate(&mut bomb, &config(), NOW).expect_err("it inflates to 64 MiB");
+        assert_eq!(error.code, ErrorCode::CorruptMessage);
+    }
+}

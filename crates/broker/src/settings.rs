@@ -1,0 +1,116 @@
+//! The broker's settings.
+
+use std::time::Duration;
+
+use rafka_core::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// How the broker behaves. Changes take effect at the next start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Whether a topic comes into being when somebody writes to it or asks for it by name.
+    /// Kafka's `auto.create.topics.enable`. Default: true.
+    pub auto_create_topics_enable: bool,
+    /// How often retention and compaction look at every log. From 1 s to 1 d. Default: 5 min.
+    /// Kafka's `log.retention.check.interval.ms`.
+    #[serde(with = "rafka_core::duration")]
+    pub retention_check_interval: Duration,
+    /// How long an idempotent producer that does not write is remembered. From 1 min to 30 d.
+    /// Default: 1 d. Kafka's `producer.id.expiration.ms`.
+    #[serde(with = "rafka_core::duration")]
+    pub producer_id_expiration: Duration,
+    /// What one fetch may return, whatever the client asks for. From 64 KiB to 1 GiB.
+    /// Default: 55 MiB. Kafka's `fetch.max.bytes`.
+    pub fetch_bytes_max: ByteSize,
+    /// How many fetches may wait for records at the same time; further ones are answered with what
+    /// there is. From 1 to 1000000. Default: 100000.
+    pub fetch_waits_max: usize,
+    /// How many reads may be at the disk at the same time; further ones wait. From 1 to 512.
+    /// Default: 16.
+    pub cold_reads_max: usize,
+    /// Consumer groups.
+    pub groups: crate::group::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            auto_create_topics_enable: true,
+            retention_check_interval: Duration::from_mins(5),
+            producer_id_expiration: Duration::from_hours(24),
+            fetch_bytes_max: ByteSize::mib(55),
+            fetch_waits_max: 100_000,
+            cold_reads_max: 16,
+            groups: crate::group::Settings::default(),
+        }
+    }
+}
+
+/// A setting is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}, allowed is {range}")]
+pub struct InvalidSetting {
+    key: &'static str,
+    value: String,
+    range: &'static str,
+}
+
+impl Settings {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// The first one out of range.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let check = |inside: bool, key, value: &dyn ToString, range| {
+            let value = || value.to_string();
+            if inside { Ok(()) } else { Err(InvalidSetting { key, value: value(), range }) }
+        };
+        let shown = rafka_core::duration::Display;
+        let interval = self.retention_check_interval;
+        check(
+            (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&interval),
+            "retention_check_interval",
+            &shown(interval),
+            "1 s to 1 d",
+        )?;
+        let expiration = self.producer_id_expiration;
+        check(
+            (Duration::from_mins(1)..=Duration::from_hours(30 * 24)).contains(&expiration),
+            "producer_id_expiration",
+            &shown(expiration),
+            "1 min to 30 d",
+        )?;
+        check(
+            (ByteSize::kib(64)..=ByteSize::gib(1)).contains(&self.fetch_bytes_max),
+            "fetch_bytes_max",
+            &self.fetch_bytes_max,
+            "64 KiB to 1 GiB",
+        )?;
+        check(
+            (1..=1_000_000).contains(&self.fetch_waits_max),
+            "fetch_waits_max",
+            &self.fetch_waits_max,
+            "1 to 1000000",
+        )?;
+        check(
+            (1..=512).contains(&self.cold_reads_max),
+            "cold_reads_max",
+            &self.cold_reads_max,
+            "1 to 512",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_its_range() {
+        assert_eq!(Settings::default().validate(), Ok(()));
+        let settings = Settings { cold_reads_max: 0, ..Settings::default() };
+        let error = settings.validate().expect_err("0 reads would be none");
+        assert_eq!(error.to_string(), "cold_reads_max is 0, allowed is 1 to 512");
+    }
+}

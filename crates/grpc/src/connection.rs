@@ -1,0 +1,277 @@
+//! Connections: how many there may be, and how long each may stay without a call.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, Sleep};
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+use crate::Settings;
+
+/// How long the listener rests when the system has no descriptor left for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of a listener, and their bounds.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    open: Mutex<BTreeMap<IpAddr, u32>>,
+    total_max: usize,
+    per_address_max: u32,
+    handshake_timeout: Duration,
+    idle_timeout: Duration,
+    /// Cancelled to cut every connection.
+    cut: CancellationToken,
+}
+
+impl Connections {
+    pub(crate) fn new(settings: &Settings, cut: CancellationToken) -> Self {
+        let total_max = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
+        Self {
+            open: Mutex::default(),
+            total_max,
+            per_address_max: settings.connections_per_address_max,
+            handshake_timeout: settings.handshake_timeout,
+            idle_timeout: settings.idle_timeout,
+            cut,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        count(&self.open.lock())
+    }
+
+    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admission> {
+        let mut open = self.open.lock();
+        if self.total_max <= count(&open) {
+            return None;
+        }
+        let of_peer = open.entry(peer).or_insert(0);
+        if self.per_address_max <= *of_peer {
+            return None;
+        }
+        *of_peer += 1;
+        Some(Admission { connections: Arc::clone(self), peer })
+    }
+
+    fn connection(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
+        // An IPv4 client of a dual-stack listener counts with its IPv4 address.
+        let admission = self.admit(peer.ip().to_canonical())?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "connection without nodelay");
+        }
+        Some(Connection {
+            stream,
+            peer,
+            calls: Arc::new(Calls::new()),
+            deadline: Box::pin(tokio::time::sleep(self.handshake_timeout)),
+            cut: Box::pin(self.cut.clone().cancelled_owned()),
+            admission,
+        })
+    }
+}
+
+fn count(open: &BTreeMap<IpAddr, u32>) -> usize {
+    open.values().map(|of_peer| usize::try_from(*of_peer).unwrap_or(usize::MAX)).sum()
+}
+
+/// A place among the connections, given back when dropped.
+#[derive(Debug)]
+struct Admission {
+    connections: Arc<Connections>,
+    peer: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock();
+        if let Some(of_peer) = open.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                open.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// The calls of one connection: what its deadlines are measured from.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    state: Mutex<CallsState>,
+}
+
+#[derive(Debug)]
+struct CallsState {
+    open: usize,
+    /// When the last call ended. `None` before the first.
+    ended: Option<Instant>,
+}
+
+impl Calls {
+    fn new() -> Self {
+        Self { state: Mutex::new(CallsState { open: 0, ended: None }) }
+    }
+
+    /// Notes that a call begins; it ends when the answer is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Call {
+        self.state.lock().open += 1;
+        Call { calls: Arc::clone(self) }
+    }
+
+    /// Until when the connection may stay, if no further call begins. `None`: no call yet.
+    fn stays_until(&self, now: Instant, idle_timeout: Duration) -> Option<Instant> {
+        let state = self.state.lock();
+        if 0 < state.open {
+            return Some(now + idle_timeout);
+        }
+        state.ended.map(|ended| ended + idle_timeout)
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Call {
+    calls: Arc<Calls>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut state = self.calls.state.lock();
+        state.open -= 1;
+        state.ended = Some(Instant::now());
+    }
+}
+
+/// What handlers and layers learn of the connection that a call came on.
+#[derive(Debug, Clone)]
+pub(crate) struct Info {
+    pub(crate) peer: SocketAddr,
+    pub(crate) calls: Arc<Calls>,
+}
+
+/// A TCP connection that fails when it stays without a call for too long, or when all are cut.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    calls: Arc<Calls>,
+    deadline: Pin<Box<Sleep>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    admission: Admission,
+}
+
+impl Connection {
+    /// Why waiting for more bytes is over, if it is.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        let idle_timeout = self.admission.connections.idle_timeout;
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            // The deadline is not moved at every call but looked after when it comes.
+            let now = Instant::now();
+            match self.calls.stays_until(now, idle_timeout) {
+                Some(until) if now < until => self.deadline.as_mut().reset(until),
+                _ => {
+                    tracing::debug!(peer = %self.peer, "connection without a call closed");
+                    return Poll::Ready(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn bounded<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match progress {
+            Poll::Pending => self.poll_over(cx).map(Err),
+            ready @ Poll::Ready(_) => ready,
+        }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Info;
+
+    fn connect_info(&self) -> Info {
+        Info { peer: self.peer, calls: Arc::clone(&self.calls) }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let progress = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.bounded(cx, progress)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bounded(cx, progress)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.bounded(cx, progress)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let progress = Pin::new(&mut self.stream).poll_flush(cx);
+        self.bounded(cx, progress)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.bounded(cx, progress)
+    }
+}
+
+/// The connections that a listener accepts and its bounds admit. Does not end.
+pub(crate) fn incoming(
+    listener: TcpListener,
+    connections: Arc<Connections>,
+) -> impl Stream<Item = io::Result<Connection>> {
+    futures_util::stream::unfold((listener, connections), |(listener, connections)| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => match connections.connection(stream, peer) {
+                    Some(connection) => return Some((Ok(connection), (listener, connections))),
+                    None => tracing::debug!(%peer, "connection refused: there are too many"),
+                },
+                Err(error) => {
+                    tracing::debug!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}

@@ -1,0 +1,179 @@
+//! Pure: the settings of the gRPC listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rafka_core::{ByteSize, duration};
+use serde::{Deserialize, Serialize};
+
+/// How the gRPC listener serves. All changes need a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where it listens. Port 0 lets the system choose. Default: 127.0.0.1:9192.
+    pub listen: SocketAddr,
+    /// Connections at once; further ones are closed at once. From 1 to 100000. Default: 1000.
+    pub connections_max: u32,
+    /// The same for one client address. From 1 to 100000. Default: 500.
+    pub connections_per_address_max: u32,
+    /// Calls at once on one connection (HTTP/2 streams). From 1 to 10000. Default: 100.
+    pub streams_per_connection_max: u32,
+    /// How soon after connecting the first call must begin. From 100 ms to 5 min. Default: 10 s.
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    /// How long a connection may stay without a call. From 1 s to 1 d. Default: 10 min.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// How long the node waits, in all, for the rest of a message that has begun. From 100 ms to
+    /// 10 min. Default: 30 s.
+    #[serde(with = "duration")]
+    pub receive_timeout: Duration,
+    /// How often a silent connection is asked for a sign of life. From 1 s to 1 h. Default: 20 s.
+    #[serde(with = "duration")]
+    pub keepalive_interval: Duration,
+    /// How long it may take to give it. From 100 ms to 5 min. Default: 10 s.
+    #[serde(with = "duration")]
+    pub keepalive_timeout: Duration,
+    /// The largest message of a produce stream. From 64 KiB to 256 MiB. Default: 16 MiB.
+    pub produce_message_bytes_max: ByteSize,
+    /// Unanswered produce requests of one stream: at this size its reading pauses, though one
+    /// message is always let in. From 64 KiB to 1 GiB. Default: 32 MiB.
+    pub produce_inflight_bytes_max: ByteSize,
+    /// Requests that are being received or unanswered, of all connections: what does not fit waits
+    /// unread. From `produce_message_bytes_max` to 64 GiB. Default: 64 MiB.
+    pub receive_bytes_max: ByteSize,
+    /// The largest message of any other call. From 64 KiB to 16 MiB. Default: 1 MiB.
+    pub request_bytes_max: ByteSize,
+    /// Fetch and Subscribe streams at once; further ones are refused. From 1 to 100000.
+    /// Default: 1000.
+    pub readers_max: u32,
+    /// The most record bytes in one message to a reader, whatever it asks for. From 64 KiB to
+    /// 256 MiB. Default: 8 MiB.
+    pub fetch_bytes_max: ByteSize,
+    /// What readers that catch up may hold at the same time, all together: beyond that, their
+    /// messages shrink to 64 KiB. From `fetch_bytes_max` to 64 GiB. Default: 64 MiB.
+    pub read_bytes_max: ByteSize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9192)),
+            connections_max: 1000,
+            connections_per_address_max: 500,
+            streams_per_connection_max: 100,
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(10),
+            receive_timeout: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            produce_message_bytes_max: ByteSize::mib(16),
+            produce_inflight_bytes_max: ByteSize::mib(32),
+            receive_bytes_max: ByteSize::mib(64),
+            request_bytes_max: ByteSize::mib(1),
+            readers_max: 1000,
+            fetch_bytes_max: ByteSize::mib(8),
+            read_bytes_max: ByteSize::mib(64),
+        }
+    }
+}
+
+/// A value is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: it must lie between {min} and {max}")]
+pub struct InvalidSetting {
+    key: &'static str,
+    value: String,
+    min: String,
+    max: String,
+}
+
+impl Settings {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the first value that is out of range.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let count = |key, value: u32, max: u32| within(key, &value, &1, &max, u32::to_string);
+        count("connections_max", self.connections_max, 100_000)?;
+        count("connections_per_address_max", self.connections_per_address_max, 100_000)?;
+        count("streams_per_connection_max", self.streams_per_connection_max, 10_000)?;
+        count("readers_max", self.readers_max, 100_000)?;
+        self.validate_spans()?;
+        self.validate_sizes()
+    }
+
+    fn validate_spans(&self) -> Result<(), InvalidSetting> {
+        let span = |key, value: Duration, min: Duration, max: Duration| {
+            within(key, &value, &min, &max, |span| duration::Display(*span).to_string())
+        };
+        let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
+        let minutes = Duration::from_mins;
+        span("handshake_timeout", self.handshake_timeout, tenth, minutes(5))?;
+        span("idle_timeout", self.idle_timeout, second, Duration::from_hours(24))?;
+        span("receive_timeout", self.receive_timeout, tenth, minutes(10))?;
+        span("keepalive_interval", self.keepalive_interval, second, Duration::from_hours(1))?;
+        span("keepalive_timeout", self.keepalive_timeout, tenth, minutes(5))
+    }
+
+    fn validate_sizes(&self) -> Result<(), InvalidSetting> {
+        let size = |key, value: ByteSize, min: ByteSize, max: ByteSize| {
+            within(key, &value, &min, &max, ByteSize::to_string)
+        };
+        let (least, most) = (ByteSize::kib(64), ByteSize::mib(256));
+        let message = self.produce_message_bytes_max;
+        size("produce_message_bytes_max", message, least, most)?;
+        let inflight = self.produce_inflight_bytes_max;
+        size("produce_inflight_bytes_max", inflight, least, ByteSize::gib(1))?;
+        size("receive_bytes_max", self.receive_bytes_max, message, ByteSize::gib(64))?;
+        size("request_bytes_max", self.request_bytes_max, least, ByteSize::mib(16))?;
+        size("request_bytes_max", self.request_bytes_max, least, self.receive_bytes_max)?;
+        size("fetch_bytes_max", self.fetch_bytes_max, least, most)?;
+        size("read_bytes_max", self.read_bytes_max, self.fetch_bytes_max, ByteSize::gib(64))
+    }
+}
+
+fn within<T: PartialOrd>(
+    key: &'static str,
+    value: &T,
+    min: &T,
+    max: &T,
+    show: impl Fn(&T) -> String,
+) -> Result<(), InvalidSetting> {
+    if min <= value && value <= max {
+        return Ok(());
+    }
+    Err(InvalidSetting { key, value: show(value), min: show(min), max: show(max) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name_with_the_range() {
+        let check = |change: fn(&mut Settings), expected: &str| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().expect_err(expected).to_string();
+            assert_eq!(error, expected);
+        };
+        assert_eq!(Settings::default().validate(), Ok(()));
+        check(
+            |s| s.connections_max = 0,
+            "connections_max is 0: it must lie between 1 and 100000",
+        );
+        check(
+            |s| s.idle_timeout = Duration::ZERO,
+            "idle_timeout is 0 s: it must lie between 1 s and 1 d",
+        );
+        check(
+            |s| s.receive_bytes_max = ByteSize::mib(1),
+            "receive_bytes_max is 1 MiB: it must lie between 16 MiB and 64 GiB",
+        );
+        check(
+            |s| s.read_bytes_max = ByteSize(0),
+            "read_bytes_max is 0 B: it must lie between 8 MiB and 64 GiB",
+        );
+    }
+}

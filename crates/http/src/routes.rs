@@ -1,0 +1,86 @@
+//! The routes: exact paths, and what each answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::server::State;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+#[derive(Clone)]
+struct Shared {
+    state: watch::Receiver<State>,
+    registry: Arc<Registry>,
+}
+
+pub(crate) fn router(state: watch::Receiver<State>, registry: Registry) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(only_read)
+        .with_state(Shared { state, registry: Arc::new(registry) })
+}
+
+/// Every answer closes its connection, so that a connection's deadline is its request's.
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response {
+    let headers: [(HeaderName, &str); 3] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+    ];
+    (status, headers, body).into_response()
+}
+
+/// Whether the process is worth keeping: only a failed node is not.
+async fn healthz(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+    let state = shared.state.borrow().clone();
+    match state {
+        State::Failed(why) => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("failed: {why}\n"))
+        }
+        State::Starting | State::Ready | State::Stopping => {
+            answer(StatusCode::OK, PLAIN, "ok\n".to_owned())
+        }
+    }
+}
+
+/// Whether to send requests here.
+async fn readyz(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+    let state = shared.state.borrow().clone();
+    let (status, body) = match state {
+        State::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        State::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned()),
+        State::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+        State::Failed(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("failed: {why}\n")),
+    };
+    answer(status, PLAIN, body)
+}
+
+async fn metrics(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+    let mut body = String::new();
+    match text::encode(&mut body, &shared.registry) {
+        Ok(()) => answer(StatusCode::OK, OPEN_METRICS, body),
+        Err(error) => {
+            answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("metrics: {error}\n"))
+        }
+    }
+}
+
+async fn elsewhere() -> Response {
+    let body = "there are /healthz, /readyz and /metrics\n";
+    answer(StatusCode::NOT_FOUND, PLAIN, body.to_owned())
+}
+
+async fn only_read() -> Response {
+    answer(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are answered\n".to_owned())
+}

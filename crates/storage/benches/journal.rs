@@ -1,0 +1,3 @@
+//! What the journal gains over append and fdatasync.
+
+fn main() {}

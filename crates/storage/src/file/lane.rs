@@ -1,0 +1,125 @@
+//! The way into one journal: what was submitted, in order, until it is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Condvar, Mutex};
+use rafka_core::Offset;
+
+use super::log::Log;
+use crate::journal::{Entry, Journal, Sequence};
+use crate::{Durability, Error, LogId};
+
+/// One value for each lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct PerLane<T> {
+    pub(crate) fsync: T,
+    pub(crate) os: T,
+}
+
+/// Both lanes, in the order in which everything is done to them.
+pub(super) const LANES: [Durability; 2] = [Durability::Fsync, Durability::Os];
+
+impl<T> PerLane<T> {
+    pub(super) fn of(&self, lane: Durability) -> &T {
+        match lane {
+            Durability::Fsync => &self.fsync,
+            Durability::Os => &self.os,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, lane: Durability) -> &mut T {
+        match lane {
+            Durability::Fsync => &mut self.fsync,
+            Durability::Os => &mut self.os,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// The `os` lane begins to exist when the first log asks for it.
+    journal: OnceLock<Journal>,
+    submitted: Mutex<VecDeque<Submitted>>,
+    /// Everything below this is durable and was reported.
+    reported: Mutex<Sequence>,
+    progress: Condvar,
+}
+
+#[derive(Debug)]
+struct Submitted {
+    sequence: Sequence,
+    log: Arc<Log>,
+    /// The log's end with this record. `None` for a truncation, which its own call waits for.
+    end: Option<Offset>,
+}
+
+impl Lane {
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.get()
+    }
+
+    /// Begins the lane. Once.
+    pub(super) fn begin(&self, journal: Journal) {
+        let fresh = self.journal.set(journal).is_ok();
+        assert!(fresh, "a lane begins once");
+    }
+
+    /// Submits an entry of a log whose lock the caller holds.
+    ///
+    /// One lock around both keeps the row in the order of the sequences.
+    pub(super) fn submit(
+        &self,
+        log: &Arc<Log>,
+        entry: Entry,
+        end: Option<Offset>,
+    ) -> Result<Sequence, Error> {
+        let journal = self.journal.get().expect("a log's lane began when the log was opened");
+        let mut submitted = self.submitted.lock();
+        let sequence = journal.submit(entry)?;
+        submitted.push_back(Submitted { sequence, log: Arc::clone(log), end });
+        Ok(sequence)
+    }
+
+    /// Everything below `below` became durable. Returns the ends that logs reached by that, each
+    /// log once.
+    pub(super) fn settle(&self, below: Sequence) -> BTreeMap<LogId, (Arc<Log>, Offset)> {
+        let mut ends = BTreeMap::new();
+        let mut submitted = self.submitted.lock();
+        while submitted.front().is_some_and(|first| first.sequence < below) {
+            let first = submitted.pop_front().expect("the loop has just seen it");
+            if let Some(end) = first.end {
+                // Later ones replace earlier ones: ends ascend but for truncations, whose call
+                // waits before anything is appended again.
+                ends.insert(first.log.id, (first.log, end));
+            }
+        }
+        ends
+    }
+
+    /// Says that everything below `below` is durable and was reported.
+    pub(super) fn note_reported(&self, below: Sequence) {
+        *self.reported.lock() = below;
+        self.progress.notify_all();
+    }
+
+    /// Wakes who waits, so that it sees that the engine has failed.
+    pub(super) fn wake(&self) {
+        let _reported = self.reported.lock();
+        self.progress.notify_all();
+    }
+
+    /// Whether this record is durable and was reported.
+    pub(super) fn is_reported(&self, sequence: Sequence) -> bool {
+        sequence < *self.reported.lock()
+    }
+
+    /// Blocks until [`Lane::is_reported`], or until `given_up`.
+    pub(super) fn wait_reported(&self, sequence: Sequence, given_up: impl Fn() -> bool) {
+        let mut reported = self.reported.lock();
+        while *reported <= sequence && !given_up() {
+            self.progress.wait(&mut reported);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the engine's calls, the journal's threads and the flusher all see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rafka_core::{ByteSize, Clock, Offset, Time, TopicPartition};
+
+use super::lane::{LANES, Lane, PerLane};
+use super::log::Log;
+use super::signal::Signal;
+use crate::journal::{self, Sequence};
+use crate::sidecar::Sidecar;
+use crate::{AppendError, Durability, Error, LogId, Observer};
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) sidecar: Sidecar,
+    pub(super) lanes: PerLane<Lane>,
+    pub(super) logs: RwLock<Logs>,
+    pub(super) dirty: Mutex<Dirty>,
+    pub(super) signal: Signal,
+    pub(super) space: Space,
+    failure: OnceLock<Error>,
+}
+
+/// The logs that exist.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    pub(super) by_id: BTreeMap<LogId, Arc<Log>>,
+    pub(super) by_name: BTreeMap<TopicPartition, Arc<Log>>,
+}
+
+/// The logs that wait for the flusher.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    /// All of them, by how long they wait.
+    pub(super) since: BTreeMap<(Time, LogId), Arc<Log>>,
+    /// Those with enough for a chunk, or that somebody waits for.
+    pub(super) due: BTreeMap<LogId, Arc<Log>>,
+}
+
+/// The free space of the disk, as it was when last looked at.
+#[derive(Debug)]
+pub(super) struct Space {
+    reserve: ByteSize,
+    free: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        sidecar: Sidecar,
+        reserve: ByteSize,
+    ) -> Self {
+        Self {
+            clock,
+            observer,
+            sidecar,
+            lanes: PerLane::default(),
+            logs: RwLock::default(),
+            dirty: Mutex::default(),
+            signal: Signal::default(),
+            space: Space { reserve, free: AtomicU64::new(u64::MAX) },
+            failure: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn log(&self, log: LogId) -> Result<Arc<Log>, Error> {
+        self.logs.read().by_id.get(&log).cloned().ok_or(Error::UnknownLog(log))
+    }
+
+    /// That nothing failed so far that ends all writing.
+    pub(super) fn check_alive(&self) -> Result<(), Error> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Ends all writing, and tells the observer, once. Not called with a lock held.
+    pub(super) fn fail(&self, error: &Error) {
+        let stopped = match error {
+            Error::Dead(_) => error.clone(),
+            cause => Error::Dead(full_message(cause).into()),
+        };
+        if self.failure.set(stopped).is_ok() {
+            tracing::error!(error = full_message(error), "storage failed, nothing more is written");
+            for lane in LANES {
+                self.lanes.of(lane).wake();
+            }
+            self.observer.failed(error);
+        }
+    }
+
+    /// Puts a log whose lock is held, and whose part `since` has waited, on the flusher's list.
+    pub(super) fn note_dirty(&self, log: &Arc<Log>, since: Time) {
+        let mut dirty = self.dirty.lock();
+        let is_first = dirty.since.is_empty();
+        dirty.since.insert((since, log.id), Arc::clone(log));
+        drop(dirty);
+        if is_first {
+            // The flusher sleeps without a limit while nothing is dirty.
+            self.signal.kick();
+        }
+    }
+
+    /// Asks the flusher to take this log now.
+    pub(super) fn note_due(&self, log: &Arc<Log>) {
+        self.dirty.lock().due.insert(log.id, Arc::clone(log));
+        self.signal.kick();
+    }
+
+    /// Counts memory that need not stay, and tells the observer when that made room. Not called
+    /// with a lock held.
+    pub(super) fn unpin(&self, weight: u64) {
+        if self.sidecar.unpin(weight) {
+            self.observer.room();
+        }
+    }
+}
+
+/// The journal's side of it.
+impl journal::Sink for Shared {
+    fn durable(&self, lane: Durability, below: Sequence) {
+        let mut reports: Vec<(LogId, Offset)> = Vec::new();
+        for (log, end) in self.lanes.of(lane).settle(below).into_values() {
+            let durable = log.state.lock().note_durable(end);
+            reports.extend(durable.map(|durable| (log.id, durable)));
+        }
+        for (log, end) in reports {
+            self.observer.durable(log, end);
+        }
+        self.lanes.of(lane).note_reported(below);
+    }
+
+    fn failed(&self, _lane: Durability, error: &Error) {
+        self.fail(error);
+    }
+}
+
+impl Space {
+    pub(super) fn note_free(&self, free: ByteSize) {
+        self.free.store(free.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn free(&self) -> ByteSize {
+        ByteSize(self.free.load(Ordering::Relaxed))
+    }
+
+    /// That there is more than the reserve.
+    pub(super) fn check(&self) -> Result<(), AppendError> {
+        let free = self.free();
+        if self.reserve <= free {
+            return Ok(());
+        }
+        Err(AppendError::DiskFull { free, reserve: self.reserve })
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn full_message(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
+}

@@ -1,0 +1,185 @@
+//! `rafka bench consume` (W2): how many records a second a node gives out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use rafka_core::{Batch, Clock, SystemClock, rng};
+use rafka_proto::v1::log_client::LogClient;
+use rafka_proto::v1::{FetchPartition, FetchRequest};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use super::load::{self, Load};
+use super::payload::Batches;
+use super::produce::WARM_UP;
+use super::report::{Measured, Report, Round, Sample};
+use super::target::Target;
+use super::{Options, probe};
+use crate::cli::Global;
+use crate::exit::Outcome;
+
+/// How much one message carries at most.
+const MESSAGE_BYTES: u32 = 1 << 20;
+
+/// Runs the benchmark.
+pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut rng = rng::from_system()?;
+    let batches = Batches::new(options.size, options.batch, clock.timestamp(), &mut rng)?;
+    let bench = Bench {
+        target: Target::open(global, &options.scratch).await?,
+        options,
+        batches: Arc::new(batches),
+        clock,
+    };
+    let out = global.out();
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        out.note(format_args!("round {number} of {}", options.rounds));
+        let limits = probe::run(options.connections, bench.target.dir(), &bench.clock).await?;
+        let mut samples = Vec::new();
+        for durability in options.durability.each() {
+            let topic = format!("bench-{durability}-{number}");
+            bench.target.create(&topic, options.partitions, durability).await?;
+            let tail = bench.tail(&topic, durability).await?;
+            let start = bench.from_start(&topic, durability).await?;
+            bench.target.delete(&topic).await?;
+            samples.extend([tail, start].map(|found| Sample::new(&found, options.size, &limits)));
+        }
+        rounds.push(Round { limits, samples });
+    }
+    let report = Report::new("consume", bench.target.name(), options, rounds);
+    bench.target.close().await?;
+    report.print(out)
+}
+
+struct Bench<'a> {
+    target: Target,
+    options: &'a Options,
+    batches: Arc<Batches>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Bench<'_> {
+    /// Reads along while others write.
+    async fn tail(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
+        let producers = self.target.connections(self.options.connections).await?;
+        let counted_from = self.clock.now() + WARM_UP;
+        let span = Duration::from_secs(self.options.seconds);
+        let load = Load {
+            topic: topic.to_owned(),
+            partitions: self.options.partitions,
+            batches: Arc::clone(&self.batches),
+            in_flight: self.options.in_flight,
+            rate: self.options.rate.filter(|rate| 0 < *rate),
+            counted_from,
+            end: counted_from + span,
+            clock: Arc::clone(&self.clock),
+        };
+        let mut readers = Readers::start(self, topic, false).await?;
+        let counted = async {
+            tokio::time::sleep(WARM_UP).await;
+            let before = (readers.records.load(Ordering::Relaxed), self.target.usage());
+            tokio::time::sleep(span).await;
+            (before, (readers.records.load(Ordering::Relaxed), self.target.usage()))
+        };
+        let (written, (before, after)) = tokio::join!(load::run(&load, &producers), counted);
+        written?;
+        readers.stop.store(true, Ordering::Relaxed);
+        readers.tasks.shutdown().await;
+        let records = after.0 - before.0;
+        let usage = before.1.zip(after.1);
+        Ok(Measured { what: "tail", durability, records, span, latency: None, usage })
+    }
+
+    /// Reads everything that is there, from the first record on.
+    async fn from_start(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
+        let before = self.target.usage();
+        let start = self.clock.now();
+        let mut readers = Readers::start(self, topic, true).await?;
+        while let Some(ended) = readers.tasks.join_next().await {
+            ended.context("a reader's task failed")??;
+        }
+        let span = self.clock.now() - start;
+        let records = readers.records.load(Ordering::Relaxed);
+        let usage = before.zip(self.target.usage());
+        Ok(Measured { what: "start", durability, records, span, latency: None, usage })
+    }
+}
+
+/// Streams that together read every partition once.
+struct Readers {
+    records: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Readers {
+    async fn start(bench: &Bench<'_>, topic: &str, until_end: bool) -> anyhow::Result<Self> {
+        let count = bench.options.connections.min(bench.options.partitions);
+        let mut readers =
+            Self { records: Arc::default(), stop: Arc::default(), tasks: JoinSet::new() };
+        for (reader, channel) in (0..count).zip(bench.target.connections(count).await?) {
+            let partitions = (0..bench.options.partitions).filter(|p| p % count == reader);
+            let request = request(topic, partitions, until_end)?;
+            let (records, stop) = (Arc::clone(&readers.records), Arc::clone(&readers.stop));
+            readers.tasks.spawn(read(channel, request, records, stop));
+        }
+        Ok(readers)
+    }
+}
+
+/// A request for partitions from their first record on.
+pub(super) fn request(
+    topic: &str,
+    partitions: impl Iterator<Item = u32>,
+    until_end: bool,
+) -> anyhow::Result<FetchRequest> {
+    let partitions = partitions.map(|partition| {
+        Ok(FetchPartition {
+            topic: topic.to_owned(),
+            partition: i32::try_from(partition)?,
+            ..FetchPartition::default()
+        })
+    });
+    Ok(FetchRequest {
+        partitions: partitions.collect::<anyhow::Result<_>>()?,
+        max_bytes: MESSAGE_BYTES,
+        until_end,
+        ..FetchRequest::default()
+    })
+}
+
+async fn read(
+    channel: Channel,
+    request: FetchRequest,
+    records: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut stream = client.fetch(request).await?.into_inner();
+    while let Some(message) = stream.message().await? {
+        for partition in message.partitions {
+            if let Some(error) = partition.error {
+                bail!("partition {}: {} [{}]", partition.partition, error.message, error.code);
+            }
+            records.fetch_add(count(partition.batches)?, Ordering::Relaxed);
+        }
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Counts records as a client must: every checksum is verified.
+fn count(mut batches: Bytes) -> anyhow::Result<u64> {
+    let mut records = 0;
+    while let Some(batch) = Batch::split_first(&mut batches)? {
+        records += u64::try_from(batch.header.record_count)?;
+    }
+    Ok(records)
+}

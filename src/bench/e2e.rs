@@ -1,0 +1,209 @@
+//! `rafka bench e2e` (W3): how long a record takes from its intended sending time to the consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use rafka_core::batch::BatchBuilder;
+use rafka_core::compression::Compression;
+use rafka_core::{Batch, ByteSize, Clock, Rng, SystemClock, Time, rng};
+use rafka_proto::v1::log_client::LogClient;
+use rafka_proto::v1::produce_partition::Data;
+use rafka_proto::v1::{Acks, FetchRequest, ProducePartition, ProduceRequest};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::load::{histogram, nanos};
+use super::pace::{Pacer, Schedule};
+use super::payload;
+use super::produce::WARM_UP;
+use super::report::{Latency, Measured, Report, Round, Sample};
+use super::target::Target;
+use super::{Options, consume, probe};
+use crate::cli::Global;
+use crate::exit::Outcome;
+
+/// Records a second unless told otherwise.
+const RATE: u64 = 10_000;
+/// A value begins with its intended time, 8 bytes.
+const STAMP: usize = 8;
+/// Records that are on the way when sending ends may take this long.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs the benchmark.
+pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let target = Target::open(global, &options.scratch).await?;
+    let out = global.out();
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        out.note(format_args!("round {number} of {}", options.rounds));
+        let limits = probe::run(options.connections, target.dir(), &clock).await?;
+        let mut samples = Vec::new();
+        for durability in options.durability.each() {
+            let topic = format!("bench-{durability}-{number}");
+            target.create(&topic, options.partitions, durability).await?;
+            let measured = sample(&target, options, &topic, durability, &clock).await?;
+            target.delete(&topic).await?;
+            samples.push(Sample::new(&measured, options.size, &limits));
+        }
+        rounds.push(Round { limits, samples });
+    }
+    let report = Report::new("e2e", target.name(), options, rounds);
+    target.close().await?;
+    report.print(out)
+}
+
+async fn sample(
+    target: &Target,
+    options: &Options,
+    topic: &str,
+    durability: &'static str,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Measured> {
+    let rate = options.rate.filter(|rate| 0 < *rate).unwrap_or(RATE);
+    let connections = target.connections(options.connections).await?;
+    let request = consume::request(topic, 0..options.partitions, false)?;
+    let reader = target.connect().await?;
+    let start = clock.now() + Duration::from_millis(100);
+    let counted_from = start + WARM_UP;
+    let span = Duration::from_secs(options.seconds);
+    let schedule = Schedule { start, rate };
+    let end = counted_from + span;
+    let takers = connections.len();
+    let (pacer, times) = Pacer::start(schedule, end, takers, Arc::clone(clock))?;
+    let mut senders = JoinSet::new();
+    for (channel, times) in connections.into_iter().zip(times) {
+        let source = Source {
+            topic: topic.to_owned(),
+            partitions: options.partitions,
+            size: options.size,
+            clock: Arc::clone(clock),
+            rng: rng::from_system()?,
+        };
+        senders.spawn(produce(channel, times, source));
+    }
+    let expected = rate * (span + WARM_UP).as_secs();
+    let reading = receive(reader, request, expected, counted_from, clock.as_ref());
+    let limit = (end + DRAIN_LIMIT) - clock.now();
+    let sending = async {
+        while let Some(ended) = senders.join_next().await {
+            ended.context("a sending task failed")??;
+        }
+        anyhow::Ok(())
+    };
+    let both = async { tokio::try_join!(reading, sending) };
+    let both = tokio::time::timeout(limit, both).await;
+    drop(pacer);
+    let (latency, ()) = both.context("records did not arrive in time")??;
+    let records = latency.len();
+    let latency = Some(Latency::of(&latency));
+    Ok(Measured { what: "end to end", durability, records, span, latency, usage: None })
+}
+
+/// What a connection sends.
+struct Source {
+    topic: String,
+    partitions: u32,
+    size: ByteSize,
+    clock: Arc<dyn Clock>,
+    rng: Rng,
+}
+
+async fn produce(
+    channel: Channel,
+    times: mpsc::Receiver<Time>,
+    source: Source,
+) -> anyhow::Result<()> {
+    let (requests, stream) = mpsc::channel(1024);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(send(times, source, requests));
+    let mut answers = LogClient::new(channel).produce(ReceiverStream::new(stream)).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        if let Some(error) = answer.partitions.iter().find_map(|entry| entry.error.as_ref()) {
+            bail!("the node refused a record: {} [{}]", error.message, error.code);
+        }
+    }
+    tasks.join_next().await.context("the sending task is there")?.context("the sending task")?
+}
+
+/// Sends each record when it is due. What came due meanwhile goes along in the same request.
+async fn send(
+    mut times: mpsc::Receiver<Time>,
+    mut source: Source,
+    requests: mpsc::Sender<ProduceRequest>,
+) -> anyhow::Result<()> {
+    let mut value = payload::value(source.size.as_usize().max(STAMP), &mut source.rng);
+    let mut due = Vec::new();
+    for number in 0_u64.. {
+        due.clear();
+        if times.recv_many(&mut due, 256).await == 0 {
+            return Ok(());
+        }
+        let mut builder = BatchBuilder::new(Compression::None);
+        for due in &due {
+            value[..STAMP].copy_from_slice(&due.0.to_be_bytes());
+            builder.push(source.clock.timestamp(), None, Some(&value), &[]);
+        }
+        let partition = ProducePartition {
+            topic: source.topic.clone(),
+            topic_id: Bytes::new(),
+            partition: i32::try_from(number % u64::from(source.partitions))?,
+            data: Some(Data::Batches(builder.build()?.to_bytes())),
+        };
+        let request = ProduceRequest {
+            request_id: number,
+            acks: Acks::All.into(),
+            timeout_ms: 0,
+            partitions: vec![partition],
+        };
+        if requests.send(request).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Receives all records; counts the latency of those that were due in the counted time.
+async fn receive(
+    channel: Channel,
+    request: FetchRequest,
+    expected: u64,
+    counted_from: Time,
+    clock: &dyn Clock,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
+    let mut stream = client.fetch(request).await?.into_inner();
+    let mut latency = histogram();
+    let mut received = 0;
+    while received < expected {
+        let message = stream.message().await?.context("the node ended the stream")?;
+        for partition in message.partitions {
+            if let Some(error) = partition.error {
+                bail!("partition {}: {} [{}]", partition.partition, error.message, error.code);
+            }
+            let now = clock.now();
+            let mut batches = partition.batches;
+            while let Some(batch) = Batch::split_first(&mut batches)? {
+                for record in batch.records(ByteSize::mib(64))? {
+                    let due = stamp(record?.value.as_deref())?;
+                    received += 1;
+                    if counted_from <= due {
+                        latency.saturating_record(nanos(now - due));
+                    }
+                }
+            }
+        }
+    }
+    ensure!(received == expected, "{received} records came of {expected} that were sent");
+    Ok(latency)
+}
+
+fn stamp(value: Option<&[u8]>) -> anyhow::Result<Time> {
+    let stamp = value.and_then(|value| value.first_chunk::<STAMP>());
+    Ok(Time(u64::from_be_bytes(*stamp.context("a record without a time stamp came")?)))
+}

@@ -1,0 +1,160 @@
+//! `rafka bench idle` (W4, W8): what a node costs that does nothing, with and without partitions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use rafka_core::{ByteSize, Clock, SystemClock, rng};
+use serde::Serialize;
+
+use super::load::{self, Load};
+use super::payload::Batches;
+use super::probe::rate;
+use super::produce::WARM_UP;
+use super::report::Latency;
+use super::target::Target;
+use crate::cli::Global;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::process::Usage;
+
+/// How many of the partitions one topic has.
+const PARTITIONS_PER_TOPIC: u32 = 1000;
+/// After a change the node settles for this long before it is measured.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How to measure.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct Options {
+    /// Partitions that nobody uses.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    partitions: u32,
+    /// Partitions that are written to, before and after the idle ones exist.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    hot: u32,
+    /// Seconds of each measurement.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Where the node keeps its files: name a place on the disk that you mean.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    scratch: PathBuf,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    partitions: u32,
+    ready_ms: f64,
+    ready_ms_with_partitions: f64,
+    resident_mib: f64,
+    resident_mib_with_partitions: f64,
+    resident_mib_after_restart: f64,
+    resident_bytes_per_partition: f64,
+    create_seconds: f64,
+    idle_cpu_percent: f64,
+    idle_cpu_percent_with_partitions: f64,
+    hot_records_per_second: f64,
+    hot_records_per_second_with_partitions: f64,
+    hot_p99_us: f64,
+    hot_p99_us_with_partitions: f64,
+    binary_mib: f64,
+}
+
+/// Runs the benchmark.
+pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
+    if !global.brokers.is_empty() {
+        let why = "`bench idle` watches the process of the node: it starts one of its own";
+        return Err(Failure::message(Exit::Usage, why).hint("leave out --brokers"));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut target = Target::open(global, &options.scratch).await?;
+    let ready_ms = target.ready_ms().context("the node is our own")?;
+    let span = Duration::from_secs(options.seconds);
+    let (bare, bare_cpu) = idle(&target, span).await?;
+    let hot_bare = hot(&target, options, "hot-bare", &clock).await?;
+    // Writing leaves caches behind: what partitions cost is counted from here.
+    let (before, _) = idle(&target, SETTLE).await?;
+    let start = clock.now();
+    create(&target, options.partitions).await?;
+    let created = clock.now() - start;
+    let (full, full_cpu) = idle(&target, span).await?;
+    let hot_full = hot(&target, options, "hot-full", &clock).await?;
+    let ready_ms_with_partitions = target.restart().await?;
+    let (restarted, _) = idle(&target, SETTLE).await?;
+    target.close().await?;
+    let binary = std::env::current_exe().and_then(|path| path.metadata())?.len();
+    let grown = full.resident.0.saturating_sub(before.resident.0);
+    global.out().document(&Report {
+        partitions: options.partitions,
+        ready_ms,
+        ready_ms_with_partitions,
+        resident_mib: mib(bare.resident),
+        resident_mib_with_partitions: mib(full.resident),
+        resident_mib_after_restart: mib(restarted.resident),
+        resident_bytes_per_partition: rate(grown, Duration::from_secs(1)) / f64::from(options.partitions),
+        create_seconds: created.as_secs_f64(),
+        idle_cpu_percent: bare_cpu,
+        idle_cpu_percent_with_partitions: full_cpu,
+        hot_records_per_second: hot_bare.0,
+        hot_records_per_second_with_partitions: hot_full.0,
+        hot_p99_us: hot_bare.1.p99_us,
+        hot_p99_us_with_partitions: hot_full.1.p99_us,
+        binary_mib: mib(ByteSize(binary)),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes are shown with a few digits")]
+fn mib(size: ByteSize) -> f64 {
+    size.0 as f64 / f64::from(1 << 20)
+}
+
+/// What the node uses while nobody asks for anything: memory, and percent of a processor.
+async fn idle(target: &Target, span: Duration) -> anyhow::Result<(Usage, f64)> {
+    tokio::time::sleep(SETTLE).await;
+    let before = target.usage().context("the kernel does not tell what a process uses")?;
+    tokio::time::sleep(span).await;
+    let after = target.usage().context("the kernel does not tell what a process uses")?;
+    let busy = after.cpu.saturating_sub(before.cpu);
+    Ok((after, 100.0 * busy.as_secs_f64() / span.as_secs_f64()))
+}
+
+async fn create(target: &Target, partitions: u32) -> anyhow::Result<()> {
+    let mut left = partitions;
+    for number in 0.. {
+        let count = left.min(PARTITIONS_PER_TOPIC);
+        if count == 0 {
+            break;
+        }
+        target.create(&format!("idle-{number}"), count, "fsync").await?;
+        left -= count;
+    }
+    Ok(())
+}
+
+/// Writes small batches to many partitions; returns the rate and the latency.
+async fn hot(
+    target: &Target,
+    options: &Options,
+    topic: &str,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(f64, Latency)> {
+    target.create(topic, options.hot, "fsync").await?;
+    let size = ByteSize::kib(1);
+    let batches = Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
+    let connections = target.connections(1).await?;
+    let counted_from = clock.now() + WARM_UP;
+    let span = Duration::from_secs(options.seconds);
+    let load = Load {
+        topic: topic.to_owned(),
+        partitions: options.hot,
+        batches: Arc::new(batches),
+        in_flight: 64,
+        rate: None,
+        counted_from,
+        end: counted_from + span,
+        clock: Arc::clone(clock),
+    };
+    let tally = load::run(&load, &connections).await?;
+    target.delete(topic).await?;
+    Ok((rate(tally.records, span), Latency::of(&tally.latency)))
+}

@@ -1,0 +1,151 @@
+//! Which node is measured: a running one, or one started for the purpose.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rafka_proto::v1::admin_client::AdminClient;
+use rafka_proto::v1::{
+    ConfigEntry, CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicReference,
+};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::child::{Node, Spec};
+use crate::cli::Global;
+use crate::process::{self, Usage};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_mins(1);
+/// What HTTP/2 may have in flight on a stream: above it, flow control would be what is measured.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// A node under test.
+pub(super) struct Target {
+    address: String,
+    own: Option<Own>,
+}
+
+struct Own {
+    node: Node,
+    spec: Spec,
+    dir: TempDir,
+}
+
+impl Target {
+    /// The node at --brokers, or else a new one in a directory below `scratch`.
+    pub(super) async fn open(global: &Global, scratch: &std::path::Path) -> anyhow::Result<Self> {
+        if let Some(address) = global.brokers.first() {
+            return Ok(Self { address: address.clone(), own: None });
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("rafka-bench-")
+            .tempdir_in(scratch)
+            .with_context(|| format!("cannot make a directory in {}", scratch.display()))?;
+        let mut spec = Spec::new(dir.path().join("data"));
+        spec.args.extend(["--log-level".to_owned(), "warn".to_owned()]);
+        let node = Node::start(&spec).await?;
+        let address = node.ready.grpc.to_string();
+        Ok(Self { address, own: Some(Own { node, spec, dir }) })
+    }
+
+    /// What is measured, in words.
+    pub(super) fn name(&self) -> String {
+        match &self.own {
+            Some(own) => format!("own node in {}", own.dir.path().display()),
+            None => self.address.clone(),
+        }
+    }
+
+    /// Where the node keeps its files, if it is our own.
+    pub(super) fn dir(&self) -> Option<&std::path::Path> {
+        self.own.as_ref().map(|own| own.dir.path())
+    }
+
+    /// How long the node took to be ready, in milliseconds, if it is our own.
+    pub(super) fn ready_ms(&self) -> Option<f64> {
+        self.own.as_ref().map(|own| own.node.ready.ready_ms)
+    }
+
+    /// What the node's process uses, if it is our own.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        process::usage(self.own.as_ref()?.node.ready.pid)
+    }
+
+    /// A connection of its own.
+    pub(super) async fn connect(&self) -> anyhow::Result<Channel> {
+        Endpoint::from_shared(format!("http://{}", self.address))
+            .with_context(|| format!("{} is not an address", self.address))?
+            .connect_timeout(CONNECT_LIMIT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .connect()
+            .await
+            .with_context(|| format!("cannot reach {}", self.address))
+    }
+
+    /// Connections in the number given.
+    pub(super) async fn connections(&self, count: u32) -> anyhow::Result<Vec<Channel>> {
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(self.connect().await?);
+        }
+        Ok(connections)
+    }
+
+    /// Creates a topic.
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        partitions: u32,
+        durability: &str,
+    ) -> anyhow::Result<()> {
+        let durability =
+            ConfigEntry { name: "durability".to_owned(), value: durability.to_owned() };
+        let topic = NewTopic {
+            name: name.to_owned(),
+            partition_count: i32::try_from(partitions)?,
+            replication_factor: 0,
+            configs: vec![durability],
+        };
+        let request = CreateTopicsRequest { topics: vec![topic], validate_only: false };
+        let answer = AdminClient::new(self.connect().await?).create_topics(request).await?;
+        let errors = answer.into_inner().topics.into_iter().filter_map(|topic| topic.error);
+        match errors.last() {
+            Some(error) => bail!("cannot create topic {name}: {}", error.message),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes a topic, so that rounds do not fill the disk.
+    pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        let topic = TopicReference { name: name.to_owned(), ..TopicReference::default() };
+        let request = DeleteTopicsRequest { topics: vec![topic] };
+        let answer = AdminClient::new(self.connect().await?).delete_topics(request).await?;
+        let errors = answer.into_inner().topics.into_iter().filter_map(|topic| topic.error);
+        match errors.last() {
+            Some(error) => bail!("cannot delete topic {name}: {}", error.message),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops and starts our own node; says how long it took to be ready again, in milliseconds.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<f64> {
+        let own = self.own.take().context("only a node of our own can be restarted")?;
+        own.node.stop(STOP_LIMIT).await?;
+        let node = Node::start(&own.spec).await?;
+        self.address = node.ready.grpc.to_string();
+        let ready_ms = node.ready.ready_ms;
+        self.own = Some(Own { node, ..own });
+        Ok(ready_ms)
+    }
+
+    /// Stops our own node and removes its files.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        if let Some(own) = self.own {
+            own.node.stop(STOP_LIMIT).await?;
+            own.dir.close().context("cannot remove the node's files")?;
+        }
+        Ok(())
+    }
+}

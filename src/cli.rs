@@ -1,0 +1,178 @@
+//! The command line: every command, argument and flag.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::{Form, Output};
+use crate::{bench, logging, settings};
+
+/// A distributed message broker: one binary, every node equal, acked means durable.
+///
+/// Without a command it runs `rafka demo`.
+#[derive(Debug, Parser)]
+#[command(name = "rafka", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// Where nodes listen unless told otherwise.
+const ADDRESS: &str = "127.0.0.1:9192";
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Addresses of nodes, HOST:PORT separated by commas; one is enough [default: 127.0.0.1:9192].
+    #[arg(
+        short, long, global = true, env = "RAFKA_BROKERS", value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
+    pub(crate) brokers: Vec<String>,
+    /// In which form results are printed.
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t)]
+    pub(crate) output: Form,
+    /// Print results and errors only.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more: -v for info, -vv for debug, -vvv for trace.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// How long one request may take, retries included.
+    #[arg(
+        long, global = true, value_name = "DURATION", default_value = "30 s",
+        value_parser = rafka_core::duration::parse
+    )]
+    pub(crate) timeout: Duration,
+}
+
+impl Global {
+    /// The addresses of nodes.
+    pub(crate) fn addresses(&self) -> String {
+        if self.brokers.is_empty() { ADDRESS.to_owned() } else { self.brokers.join(",") }
+    }
+
+    /// Where the command prints.
+    pub(crate) fn out(&self) -> Output {
+        Output { form: self.output, quiet: self.quiet }
+    }
+
+    /// What a client command logs; a node has its own settings.
+    pub(crate) fn level(&self) -> &'static str {
+        match (self.quiet, self.verbose) {
+            (true, _) => "error",
+            (false, 0) => "warn",
+            (false, 1) => "info",
+            (false, 2) => "debug",
+            (false, _) => "trace",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node.
+    Serve(ServeArgs),
+    /// Run a node for development: topics appear when they are first written to.
+    Dev(ServeArgs),
+    /// Measure a node.
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Check, show and explain the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Read the files of a data directory.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the version and what it was built with.
+    Version,
+}
+
+/// How to run a node. Every flag overrides the configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "RAFKA_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The directory that holds everything [default: ./rafka-data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where gRPC listens [default: 127.0.0.1:9192]. Port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) grpc_listen: Option<SocketAddr>,
+    /// Where health and metrics listen [default: 127.0.0.1:9644].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http_listen: Option<SocketAddr>,
+    /// Added to every port, so that several nodes fit on one host.
+    #[arg(long, value_name = "N")]
+    pub(crate) port_offset: Option<u16>,
+    /// The host that clients are told to use.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
+    /// Where logs live [default: file].
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) engine: Option<settings::Engine>,
+    /// Listen beyond this host although security is off.
+    #[arg(long)]
+    pub(crate) insecure_bind: bool,
+    /// What is logged [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// How it is logged [default: auto].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) log_format: Option<logging::Format>,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check file, environment and flags, and start nothing.
+    Check(Box<ServeArgs>),
+    /// Print what is in effect, as YAML unless --output says otherwise.
+    Show(Box<ServeArgs>),
+    /// List all keys with their defaults and meanings.
+    Schema {
+        /// Print the reference page of the documentation.
+        #[arg(long)]
+        markdown: bool,
+    },
+}
+
+/// What to do with files. No node may be using them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Print what a journal, segment, index or manifest file holds.
+    Dump {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Check every file of a data directory against its checksums.
+    Verify {
+        /// The directory.
+        dir: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
