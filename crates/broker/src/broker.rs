@@ -4,22 +4,27 @@ mod fetch;
 mod maintenance;
 mod offsets;
 mod produce;
+mod producer_ids;
 mod topics;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rafka_core::{Clock, Rng};
-use rafka_metadata::Metadata;
+use parking_lot::Mutex;
+use rafka_core::Clock;
+use rafka_metadata::{Addresses, Metadata};
 use rafka_storage::Engine;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::follower::Follower;
 use crate::stats::Stats;
 use crate::table::PartitionTable;
-use crate::{Settings, group};
+use crate::{Error, Settings};
 
-/// What a broker is made of.
+/// What a broker is made of. See [`Follower`] for how engine, metadata and table are tied.
 pub struct Parts {
     /// The table that the engine reports to.
     pub table: Arc<PartitionTable>,
@@ -29,8 +34,6 @@ pub struct Parts {
     pub metadata: Metadata,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// Seeds whatever the broker draws.
-    pub rng: Rng,
 }
 
 /// A handle to the engine of a node. Cheap to clone.
@@ -48,29 +51,84 @@ struct Inner {
     settings: Settings,
     /// One permit for each parked fetch.
     fetch_waits: Semaphore,
-    /// One permit for each read that may touch the disk.
+    /// One permit for each call that may be at the disk.
     cold_reads: Semaphore,
-    groups: group::Coordinator,
+    /// What is left of the block of producer ids that this node was granted.
+    producer_ids: Mutex<Range<i64>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
+/// The broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The session could not be made known.
+    #[error("cannot begin the node's session")]
+    Session(#[from] rafka_metadata::ProposeError),
+    /// The logs could not be opened.
+    #[error("cannot open the logs")]
+    Logs(#[from] rafka_storage::Error),
+}
+
 impl Broker {
+    /// Begins the node's session, opens the partitions it leads and starts to look after them.
+    ///
+    /// # Errors
+    /// If the session cannot be agreed on, or a log not be opened. Nothing was appended then.
+    ///
+    /// # Cancel safety
+    /// Dropped before it completes, a session was begun that nobody uses.
+    pub async fn start(
+        parts: Parts,
+        settings: Settings,
+        addresses: Addresses,
+    ) -> Result<Self, StartError> {
+        let Parts { table, engine, metadata, clock } = parts;
+        // What was durable is still there: an engine that lost something refuses to open.
+        metadata.begin_session(addresses, true).await?;
+        let follower = Follower::new(Arc::clone(&table), Arc::clone(&engine));
+        let view = metadata.view();
+        tokio::task::spawn_blocking(move || follower.open_all(&view))
+            .await
+            .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
+        let inner = Inner {
+            table,
+            engine,
+            metadata,
+            clock,
+            stats: Arc::default(),
+            fetch_waits: Semaphore::new(settings.fetch_waits_max),
+            cold_reads: Semaphore::new(settings.cold_reads_max),
+            settings,
+            producer_ids: Mutex::new(0..0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let broker = Self { inner: Arc::new(inner) };
+        broker.start_maintenance();
+        Ok(broker)
+    }
+
     /// What the broker counts.
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
     }
 
-    /// Consumer groups.
-    #[must_use]
-    pub fn groups(&self) -> &group::Coordinator {
-        &self.inner.groups
-    }
-
     /// Why nothing can be written any more, if the storage failed.
     #[must_use]
-    pub fn failure(&self) -> Option<crate::Error> {
+    pub fn failure(&self) -> Option<Error> {
         self.inner.table.failure()
+    }
+
+    /// Stops what runs in the background. Requests in flight are answered; call it when no gateway
+    /// takes new ones. Whether all came to its end within `limit`.
+    ///
+    /// # Cancel safety
+    /// Dropped before it completes, the rest goes on to its end unwatched.
+    pub async fn stop(&self, limit: Duration) -> bool {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        tokio::time::timeout(limit, self.inner.tasks.wait()).await.is_ok()
     }
 }

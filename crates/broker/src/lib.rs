@@ -3,18 +3,27 @@
 //! A gateway translates its protocol into these operations and back, and has no path of its own.
 //! Nothing here knows Kafka's, gRPC's or HTTP's bytes.
 
+mod broker;
 mod error;
 pub mod fetch;
+mod follower;
 pub mod offsets;
 mod partition;
 mod pending;
 pub mod produce;
+mod settings;
 pub mod stats;
 mod table;
 mod topic_ref;
 pub mod topics;
 
+pub use broker::{Broker, Parts, StartError};
 pub use error::Error;
+pub use follower::Follower;
 pub use pending::Pending;
+pub use settings::{InvalidSetting, Settings};
 pub use table::PartitionTable;
 pub use topic_ref::TopicRef;
+
+/// The name under which a node's addresses list its native gRPC listener.
+pub const LISTENER_GRPC: &str = "grpc";

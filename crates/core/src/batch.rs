@@ -16,7 +16,7 @@ pub use header::{Attributes, HEADER_LEN, Header, TimestampType};
 pub use record::{Record, RecordView, Records};
 
 use crate::compression;
-use crate::{ByteSize, Offset, Timestamp};
+use crate::{ByteSize, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// The bytes are not a record batch that we accept. Nothing was kept of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -206,6 +206,14 @@ impl Batch {
         let compression = self.header.attributes.compression()?;
         let inflated = compression.inflate(self.records.clone(), limit)?;
         Ok(Records::new(&self.header, inflated))
+    }
+
+    /// Gives the batch another producer, epoch and sequence number, before it was ever stored.
+    pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: i32) {
+        self.header.producer_id = id;
+        self.header.producer_epoch = epoch;
+        self.header.base_sequence = base_sequence;
+        self.header.crc = self.header.crc_of(&self.records);
     }
 
     /// Makes `now` the timestamp of all records (`message.timestamp.type=LogAppendTime`).

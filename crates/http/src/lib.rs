@@ -10,5 +10,5 @@ mod server;
 mod settings;
 
 pub use prometheus_client::registry::Registry;
-pub use server::{Handle, StartError, State, start};
+pub use server::{Handle, Metrics, StartError, State, start};
 pub use settings::{InvalidSettings, Settings};

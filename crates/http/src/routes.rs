@@ -1,16 +1,13 @@
 //! The routes: exact paths, and what each answers.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text;
-use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::server::State;
+use crate::server::{Metrics, State};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -18,17 +15,17 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 #[derive(Clone)]
 struct Shared {
     state: watch::Receiver<State>,
-    registry: Arc<Registry>,
+    metrics: Metrics,
 }
 
-pub(crate) fn router(state: watch::Receiver<State>, registry: Registry) -> Router {
+pub(crate) fn router(state: watch::Receiver<State>, shown: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .fallback(elsewhere)
         .method_not_allowed_fallback(only_read)
-        .with_state(Shared { state, registry: Arc::new(registry) })
+        .with_state(Shared { state, metrics: shown })
 }
 
 /// Every answer closes its connection, so that a connection's deadline is its request's.
@@ -67,8 +64,11 @@ async fn readyz(axum::extract::State(shared): axum::extract::State<Shared>) -> R
 }
 
 async fn metrics(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+    let Some(registry) = shared.metrics.get() else {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting\n".to_owned());
+    };
     let mut body = String::new();
-    match text::encode(&mut body, &shared.registry) {
+    match text::encode(&mut body, registry) {
         Ok(()) => answer(StatusCode::OK, OPEN_METRICS, body),
         Err(error) => {
             answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("metrics: {error}\n"))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -26,6 +27,9 @@ pub enum State {
     /// Something broke that only a restart mends.
     Failed(String),
 }
+
+/// Where the node puts its metrics once it has any: health is told before that.
+pub type Metrics = Arc<OnceLock<Registry>>;
 
 /// The address cannot be listened on. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,7 @@ pub struct Handle {
 pub async fn start(
     settings: &Settings,
     state: watch::Receiver<State>,
-    registry: Registry,
+    metrics: Metrics,
 ) -> Result<Handle, StartError> {
     let listen = settings.listen;
     let fail = |cause| StartError { listen, cause };
@@ -66,7 +70,7 @@ pub async fn start(
     let stopped = stop.clone().cancelled_owned();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        axum::serve(bounded, routes::router(state, registry)).with_graceful_shutdown(stopped).await
+        axum::serve(bounded, routes::router(state, metrics)).with_graceful_shutdown(stopped).await
     });
     Ok(Handle { local_addr, stop, tasks })
 }

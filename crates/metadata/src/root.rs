@@ -247,3 +247,6 @@ pub(crate) fn alter(
     has_changed
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -316,3 +316,6 @@ fn new_partitions(
     added.iter().map(|replicas| Partition::new(replicas.clone()).map_err(refuse)).collect()
 }
 
+
+#[cfg(test)]
+mod tests;

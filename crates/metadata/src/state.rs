@@ -168,3 +168,6 @@ pub enum RestoreError {
     #[error("a stored command is refused: {0}")]
     Refused(#[from] Refused),
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,7 +323,9 @@ fn load(database: &Database, path: &Path) -> Result<Vec<Saved>, Error> {
             .entry(group)
             .or_insert_with(|| Saved { group, snapshot: None, commands: Vec::new() });
         match unseal(group, &value) {
-            Some((found, command)) if found == index && index == saved.last() + 1 => {
+            Some((found, command))
+                if found == index && saved.last().checked_add(1) == Some(index) =>
+            {
                 saved.commands.push((index, command.to_vec()));
             }
             Some(_) => return Err(corrupt(path, "a command is missing")),
@@ -348,6 +350,9 @@ fn failed<'a, E: Into<redb::Error>>(
         }
         redb::Error::Io(cause) => Error::Io { verb, path: path.to_owned(), cause },
         redb::Error::Corrupted(what) => corrupt(path, &what),
+        redb::Error::UpgradeRequired(found) => {
+            Error::UnknownVersion { path: path.to_owned(), found: found.into() }
+        }
         other => {
             let cause = io::Error::other(other.to_string());
             Error::Io { verb, path: path.to_owned(), cause }

@@ -19,7 +19,7 @@ pub const VALUE_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfig {
     /// There is no such key.
-    #[error("unknown topic config {name:?}{}", hint(.nearest))]
+    #[error("unknown config {name:?}{}", hint(.nearest))]
     UnknownKey {
         /// The key, shortened.
         name: String,
@@ -48,8 +48,16 @@ fn hint(nearest: &Option<&'static str>) -> String {
 /// If there is no such key, or it does not take the value; the message says what it takes.
 pub fn check(name: &str, value: &str) -> Result<Key, InvalidConfig> {
     let key = find(name)?;
-    TopicConfig::default().set(key, value)?;
+    check_value(key, value)?;
     Ok(key)
+}
+
+/// Checks one value.
+///
+/// # Errors
+/// If the key does not take it.
+pub fn check_value(key: Key, value: &str) -> Result<(), InvalidConfig> {
+    TopicConfig::default().set(key, value)
 }
 
 /// The key of this name.
@@ -62,6 +70,15 @@ pub fn find(name: &str) -> Result<Key, InvalidConfig> {
         .copied()
         .find(|key| key.spec().name == name)
         .ok_or_else(|| unknown(name, Key::ALL.iter().map(|key| key.spec().name)))
+}
+
+/// The key whose default on the node has this name (`log.retention.ms`).
+///
+/// # Errors
+/// If there is none; the error suggests the nearest.
+pub fn find_default(broker_name: &str) -> Result<Key, InvalidConfig> {
+    Key::of_broker_name(broker_name)
+        .ok_or_else(|| unknown(broker_name, Key::ALL.iter().map(|key| key.spec().broker_name)))
 }
 
 fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> InvalidConfig {

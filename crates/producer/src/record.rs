@@ -106,7 +106,10 @@ mod tests {
         assert_eq!(record.payload_len(), 1 + 3 + 2);
         assert_eq!(record.partition, None);
         let placed = record.partition(PartitionIndex(3)).timestamp(Timestamp(5));
-        assert_eq!((placed.partition, placed.timestamp), (Some(PartitionIndex(3)), Some(Timestamp(5))));
+        assert_eq!(
+            (placed.partition, placed.timestamp),
+            (Some(PartitionIndex(3)), Some(Timestamp(5)))
+        );
         assert_eq!(placed.value.as_deref(), Some(&b"val"[..]));
     }
 }

@@ -55,5 +55,5 @@ pub(crate) fn is_worth_it(bytes_dirty: u64, bytes_clean: u64, ratio_min: f64) ->
     0 < bytes_dirty && ratio_min * all <= dirty
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod tests;

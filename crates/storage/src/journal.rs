@@ -15,7 +15,9 @@ mod reader;
 mod recovery;
 mod settings;
 mod shared;
+mod space;
 mod stats;
+mod survey;
 mod upkeep;
 
 use std::fmt;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use rafka_core::{Batch, ByteSize, Clock, Offset, Rng};
 
-pub use dump::{Dumped, dump, verify};
+pub use dump::{Dumped, Found, dump, verify};
 pub use job::WriteJob;
 pub use recovery::Recovery;
 pub use settings::{InvalidSetting, Mutant, Settings};

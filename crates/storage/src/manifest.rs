@@ -4,7 +4,7 @@
 //! journal that covers. `docs/formats/manifest.md` describes tables and values.
 
 mod codec;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 
 use std::io;

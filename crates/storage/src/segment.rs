@@ -7,7 +7,7 @@
 pub(crate) mod format;
 pub(crate) mod index;
 mod reader;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -91,8 +91,7 @@ impl Inner {
                 Error::new(error.code, format!("batch {index}: {}", error.message))
             })?;
         }
-        let append_time =
-            (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
+        let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
         let engine = Arc::as_ref(&self.engine);
         let ack = partition.append(engine, batches, append_time, now);
         if !matches!(ack, AckState::Known(Err(_))) {
@@ -103,8 +102,7 @@ impl Inner {
 
     fn count_appended(&self, batches: &[Batch]) {
         let bytes: usize = batches.iter().map(Batch::len).sum();
-        let records: i64 =
-            batches.iter().map(|batch| i64::from(batch.header.record_count)).sum();
+        let records: i64 = batches.iter().map(|batch| i64::from(batch.header.record_count)).sum();
         self.stats.produce_bytes.add(bytes as u64);
         self.stats.produce_records.add(records.unsigned_abs());
     }

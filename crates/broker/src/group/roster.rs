@@ -126,6 +126,11 @@ impl Roster {
         self.members.contains_key(id)
     }
 
+    /// The member's id as the roster keeps it.
+    pub(super) fn id_of(&self, id: &str) -> Option<Arc<str>> {
+        self.members.get_key_value(id).map(|(id, _)| Arc::clone(id))
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<&Member> {
         self.members.get(id)
     }

@@ -11,6 +11,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Node {
     handle: Handle,
     state: watch::Sender<State>,
+    metrics: Metrics,
+    registry: Registry,
 }
 
 async fn node(change: impl FnOnce(&mut Settings)) -> Node {
@@ -21,8 +23,10 @@ async fn node(change: impl FnOnce(&mut Settings)) -> Node {
     let counter: Counter = Counter::default();
     counter.inc_by(7);
     registry.register("test_events", "Events of the test", counter);
-    let handle = start(&settings, watched, registry).await.expect("port 0 is free");
-    Node { handle, state }
+    let metrics = Metrics::default();
+    let handle =
+        start(&settings, watched, Arc::clone(&metrics)).await.expect("port 0 is free");
+    Node { handle, state, metrics, registry }
 }
 
 impl Node {
@@ -63,7 +67,9 @@ async fn readiness_follows_the_state_and_health_only_its_failure() {
 
 #[tokio::test]
 async fn metrics_are_those_of_the_registry_it_was_given() {
-    let node = node(|_| ()).await;
+    let mut node = node(|_| ()).await;
+    assert_eq!(node.get("/metrics").await.0, "503", "there are none yet");
+    assert!(node.metrics.set(std::mem::take(&mut node.registry)).is_ok());
     let (status, body) = node.get("/metrics").await;
     assert_eq!(status, "200");
     assert!(body.contains("\nrafka_test_events_total 7\n"), "{body}");
@@ -101,7 +107,7 @@ async fn a_stop_closes_the_port_and_an_address_in_use_is_named() {
     let listen = node.handle.local_addr();
     let settings = Settings { listen, ..Settings::default() };
     let (_state, watched) = watch::channel(State::Ready);
-    let error = start(&settings, watched, Registry::default()).await.expect_err("it is in use");
+    let error = start(&settings, watched, Metrics::default()).await.expect_err("it is in use");
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
     assert!(node.handle.stop(LIMIT).await);
     assert!(TcpStream::connect(listen).await.is_err());

@@ -88,7 +88,7 @@ fn an_unknown_key_is_answered_with_the_nearest() {
     let error = find("retention.mss").expect_err("unknown");
     assert_eq!(
         error.to_string(),
-        "unknown topic config \"retention.mss\"; did you mean retention.ms?"
+        "unknown config \"retention.mss\"; did you mean retention.ms?"
     );
 }
 

@@ -59,8 +59,8 @@ impl Pass<'_> {
         let count = batch.header.record_count;
         let removed = u64::try_from(i64::from(count) - i64::from(kept.count)).unwrap_or(0);
         let left = match kept.count {
-            left if left == count => Some(batch),
             0 if !self.survey.is_last_of_producer(&batch) => None,
+            left if left == count => Some(batch),
             0 => Some(without_records(batch)?),
             _ => Some(with_records(batch, kept)?),
         };

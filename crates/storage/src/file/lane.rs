@@ -1,7 +1,7 @@
 //! The way into one journal: what was submitted, in order, until it is durable.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use rafka_core::Offset;
@@ -39,8 +39,6 @@ impl<T> PerLane<T> {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// The `os` lane begins to exist when the first log asks for it.
-    journal: OnceLock<Journal>,
     submitted: Mutex<VecDeque<Submitted>>,
     /// Everything below this is durable and was reported.
     reported: Mutex<Sequence>,
@@ -56,26 +54,16 @@ struct Submitted {
 }
 
 impl Lane {
-    pub(super) fn journal(&self) -> Option<&Journal> {
-        self.journal.get()
-    }
-
-    /// Begins the lane. Once.
-    pub(super) fn begin(&self, journal: Journal) {
-        let fresh = self.journal.set(journal).is_ok();
-        assert!(fresh, "a lane begins once");
-    }
-
     /// Submits an entry of a log whose lock the caller holds.
     ///
     /// One lock around both keeps the row in the order of the sequences.
     pub(super) fn submit(
         &self,
+        journal: &Journal,
         log: &Arc<Log>,
         entry: Entry,
         end: Option<Offset>,
     ) -> Result<Sequence, Error> {
-        let journal = self.journal.get().expect("a log's lane began when the log was opened");
         let mut submitted = self.submitted.lock();
         let sequence = journal.submit(entry)?;
         submitted.push_back(Submitted { sequence, log: Arc::clone(log), end });
@@ -108,6 +96,16 @@ impl Lane {
     pub(super) fn wake(&self) {
         let _reported = self.reported.lock();
         self.progress.notify_all();
+    }
+
+    /// Up to where everything is durable and was reported.
+    pub(super) fn reported(&self) -> Sequence {
+        *self.reported.lock()
+    }
+
+    /// The last record that is not.
+    pub(super) fn last_submitted(&self) -> Option<Sequence> {
+        self.submitted.lock().back().map(|last| last.sequence)
     }
 
     /// Whether this record is durable and was reported.

@@ -7,8 +7,8 @@ use rafka_core::batch::Header;
 use rafka_core::producer_state::ProducerTable;
 use rafka_core::{Batch, EpochHistory, Offset, Time, Timestamp, TopicPartition};
 
-use super::lane::PerLane;
 use crate::journal::Sequence;
+use crate::manifest::{Checkpoint, Covered};
 use crate::segment::Segment;
 use crate::tail::{Entry, Tail};
 use crate::{Bounds, Durability, Error, LogId, LogSettings, ReadError, Recovered};
@@ -65,12 +65,15 @@ pub(super) struct State {
     pub(super) lane: Durability,
     /// Where they are to go once everything submitted is flushed.
     pub(super) next_lane: Option<Durability>,
-    /// Raised whenever what was readable is not any more, so that caches and readers notice.
+    /// Raised with every truncation and compaction, so that caches and readers notice, and no file
+    /// name is used twice. See [`Checkpoint::generation`].
     pub(super) generation: u32,
-    /// See [`crate::manifest::Checkpoint`].
-    pub(super) rewrites: u32,
-    /// Up to where the journal is not needed for this log any more.
-    pub(super) covered: PerLane<Sequence>,
+    /// Where the last compaction came to.
+    pub(super) compacted: Offset,
+    /// Whether what an earlier process left half-done was removed.
+    pub(super) is_swept: bool,
+    /// Up to where the journals are not needed for this log any more.
+    pub(super) covered: Covered,
     /// The last truncation that no checkpoint covers.
     pub(super) truncated_at: Option<Sequence>,
     /// Since when something waits to be flushed.
@@ -85,7 +88,7 @@ pub(super) struct State {
 pub(super) struct Due {
     pub(super) batches: Vec<(Batch, Timestamp)>,
     /// The checkpoint will cover this.
-    pub(super) covered: PerLane<Sequence>,
+    pub(super) covered: Covered,
 }
 
 impl State {
@@ -100,8 +103,9 @@ impl State {
             phase: Phase::Open,
             next_lane: None,
             generation: 0,
-            rewrites: 0,
-            covered: PerLane::default(),
+            compacted: Offset::ZERO,
+            is_swept: false,
+            covered: Covered::default(),
             truncated_at: None,
             dirty_since: None,
             segments: Vec::new(),
@@ -126,6 +130,38 @@ impl State {
         Err(ReadError::OutOfRange { from, start: self.start, end: self.end })
     }
 
+    /// A log as its checkpoint describes it.
+    pub(super) fn restored(checkpoint: Checkpoint, folded: Folded) -> Self {
+        let mut state = Self::new(Arc::default());
+        let Checkpoint { start, end, covered, generation, compacted, segments, .. } = checkpoint;
+        state.start = start;
+        state.flushed = end;
+        // In the os lane a power cut may have taken what lay between.
+        state.end = end.max(start);
+        state.durable = state.end;
+        state.covered = covered;
+        state.generation = generation;
+        state.compacted = compacted;
+        state.segments = segments;
+        state.folded = (folded != Folded::default()).then(|| Box::new(folded));
+        state
+    }
+
+    /// What the manifest is to say of the log.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let folded = self.folded.as_deref();
+        Checkpoint {
+            start: self.start,
+            end: self.flushed,
+            covered: self.covered,
+            generation: self.generation,
+            compacted: self.compacted,
+            segments: self.segments.clone(),
+            epochs: folded.map(|folded| folded.epochs.clone()).unwrap_or_default(),
+            producers: folded.map(|folded| folded.producers.encode().to_vec()).unwrap_or_default(),
+        }
+    }
+
     /// What the log is known to hold of epochs and producers up to its end.
     pub(super) fn recovered(&self) -> Recovered {
         let mut folded = self.folded.as_deref().cloned().unwrap_or_default();
@@ -134,6 +170,12 @@ impl State {
         }
         let Folded { epochs, producers } = folded;
         Recovered { bounds: self.bounds(), epochs, producers }
+    }
+
+    /// The bytes of all batches, as they would be read.
+    pub(super) fn bytes(&self) -> u64 {
+        let flushed: u64 = self.segments.iter().map(|segment| segment.batch_bytes).sum();
+        flushed + self.tail.as_ref().map_or(0, |tail| tail.bytes().0)
     }
 
     pub(super) fn tail_weight(&self) -> u64 {
@@ -184,7 +226,7 @@ impl State {
             covered = covered.max(Some(place));
             due.batches.push((entry.batch.clone(), entry.appended_at));
         }
-        *due.covered.of_mut(self.lane) = covered?.max(*self.covered.of(self.lane));
+        due.covered.raise(self.lane, covered?.next().0);
         Some(due)
     }
 

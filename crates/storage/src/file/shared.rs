@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rafka_core::{ByteSize, Clock, Offset, Time, TopicPartition};
@@ -25,7 +25,17 @@ pub(super) struct Shared {
     pub(super) dirty: Mutex<Dirty>,
     pub(super) signal: Signal,
     pub(super) space: Space,
-    failure: OnceLock<Error>,
+    failure: OnceLock<Failure>,
+    failure_untold: AtomicBool,
+    room_untold: AtomicBool,
+}
+
+/// Why nothing more is written.
+#[derive(Debug)]
+struct Failure {
+    cause: Error,
+    /// What calls answer.
+    answer: Error,
 }
 
 /// The logs that exist.
@@ -68,6 +78,8 @@ impl Shared {
             signal: Signal::default(),
             space: Space { reserve, free: AtomicU64::new(u64::MAX) },
             failure: OnceLock::new(),
+            failure_untold: AtomicBool::new(false),
+            room_untold: AtomicBool::new(false),
         }
     }
 
@@ -77,21 +89,50 @@ impl Shared {
 
     /// That nothing failed so far that ends all writing.
     pub(super) fn check_alive(&self) -> Result<(), Error> {
-        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.answer.clone()))
     }
 
-    /// Ends all writing, and tells the observer, once. Not called with a lock held.
-    pub(super) fn fail(&self, error: &Error) {
-        let stopped = match error {
-            Error::Dead(_) => error.clone(),
+    pub(super) fn is_alive(&self) -> bool {
+        self.failure.get().is_none()
+    }
+
+    /// Ends all writing. The observer hears of it from a thread of the engine.
+    pub(super) fn fail(&self, cause: &Error) {
+        let answer = match cause {
+            Error::Dead(_) => cause.clone(),
             cause => Error::Dead(full_message(cause).into()),
         };
-        if self.failure.set(stopped).is_ok() {
-            tracing::error!(error = full_message(error), "storage failed, nothing more is written");
-            for lane in LANES {
-                self.lanes.of(lane).wake();
-            }
-            self.observer.failed(error);
+        if self.end(Failure { cause: cause.clone(), answer }) {
+            tracing::error!(error = full_message(cause), "storage failed, nothing more is written");
+            self.failure_untold.store(true, Ordering::SeqCst);
+            self.signal.kick();
+        }
+    }
+
+    /// Ends all writing because the engine was stopped, which nobody needs to be told.
+    pub(super) fn end_quietly(&self) {
+        let answer = Error::Dead("the engine was stopped".into());
+        self.end(Failure { cause: answer.clone(), answer });
+    }
+
+    fn end(&self, failure: Failure) -> bool {
+        let is_first = self.failure.set(failure).is_ok();
+        for lane in LANES {
+            self.lanes.of(lane).wake();
+        }
+        is_first
+    }
+
+    /// Tells the observer what calls have left to tell. Called by the engine's threads, without a
+    /// lock.
+    pub(super) fn tell(&self) {
+        if self.failure_untold.swap(false, Ordering::SeqCst)
+            && let Some(failure) = self.failure.get()
+        {
+            self.observer.failed(&failure.cause);
+        }
+        if self.room_untold.swap(false, Ordering::SeqCst) {
+            self.observer.room();
         }
     }
 
@@ -113,11 +154,12 @@ impl Shared {
         self.signal.kick();
     }
 
-    /// Counts memory that need not stay, and tells the observer when that made room. Not called
-    /// with a lock held.
+    /// Counts memory that need not stay. If that made room, the observer hears of it from a thread
+    /// of the engine.
     pub(super) fn unpin(&self, weight: u64) {
-        if self.sidecar.unpin(weight) {
-            self.observer.room();
+        if weight != 0 && self.sidecar.unpin(weight) {
+            self.room_untold.store(true, Ordering::SeqCst);
+            self.signal.kick();
         }
     }
 }
@@ -138,6 +180,7 @@ impl journal::Sink for Shared {
 
     fn failed(&self, _lane: Durability, error: &Error) {
         self.fail(error);
+        self.tell();
     }
 }
 

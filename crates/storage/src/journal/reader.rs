@@ -86,8 +86,8 @@ impl Reader {
         &self.path
     }
 
-    pub(super) fn file(&self) -> &dyn File {
-        &*self.file
+    pub(super) fn file(&self) -> &Arc<dyn File> {
+        &self.file
     }
 
     /// The record at `position`, or at the next block if nothing follows in this one.
@@ -144,7 +144,6 @@ impl Reader {
             return Ok(None);
         }
         let seed = self.seed;
-        let path = self.path.clone();
         match self.bytes(position, header.len())? {
             Some(bytes) if header.vouches_for(bytes, seed) => {}
             Some(_) | None => return Ok(None),

@@ -9,7 +9,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rafka_core::Clock;
 
 use super::files::Files;
-use super::format::{self, BLOCK};
 use super::job::Scratch;
 use super::machine::{Machine, Next, Report, Stopping};
 use super::upkeep::{self, Failure};

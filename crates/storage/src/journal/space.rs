@@ -117,6 +117,8 @@ pub(super) struct Space {
 #[derive(Debug)]
 pub(super) struct Inventory {
     pub(super) older: VecDeque<Live>,
+    /// Files without records that may go at once.
+    pub(super) loose: Vec<Spare>,
     pub(super) pool: Vec<Spare>,
     pub(super) first: Armed,
     pub(super) first_sequence: Sequence,
@@ -135,7 +137,7 @@ impl Space {
         rng: Rng,
         inventory: Inventory,
     ) -> Self {
-        let Inventory { older, pool, first, first_sequence, next_number } = inventory;
+        let Inventory { older, loose, pool, first, first_sequence, next_number } = inventory;
         let live = Live {
             number: first.number,
             capacity: first.capacity,
@@ -155,12 +157,11 @@ impl Space {
             current: Current { live, file: first.file, seed: first.seed, used: BLOCK },
             armed: None,
             pool,
-            retiring: VecDeque::new(),
+            retiring: loose.into(),
             under_way: None,
             blocked: None,
             released: Sequence::default(),
         };
-        // What an earlier process left without a record goes at once.
         space.retire_covered(Sequence::default());
         space
     }

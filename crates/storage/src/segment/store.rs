@@ -242,7 +242,7 @@ impl Store {
         Ok(removed)
     }
 
-    pub(super) fn path(&self, identity: &Identity, kind: Kind) -> PathBuf {
+    pub(crate) fn path(&self, identity: &Identity, kind: Kind) -> PathBuf {
         let Identity { name, base, generation } = identity;
         let file = FileName { base: *base, generation: *generation, kind };
         self.dir(name).join(file.to_string())
@@ -323,7 +323,7 @@ impl Store {
 }
 
 /// The entry with this number, if it is there and sound.
-pub(super) fn read_entry(file: &dyn File, seed: u32, number: u32) -> Option<Entry> {
+pub(crate) fn read_entry(file: &dyn File, seed: u32, number: u32) -> Option<Entry> {
     let mut bytes = [0; index::ENTRY_LEN];
     disk::read_exact_at(file, index::entry_position(number), &mut bytes).ok()?;
     Entry::decode(seed, &bytes)

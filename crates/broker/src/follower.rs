@@ -1,0 +1,143 @@
+//! Does on this node what the metadata agreed on: opens, configures and deletes logs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rafka_core::{ErrorCode, NodeId, PartitionIndex, TopicPartition};
+use rafka_metadata::{self as metadata, Effect, View};
+use rafka_storage::{self as storage, Engine, Observer as _};
+
+use crate::TopicRef;
+use crate::partition::Partition;
+use crate::table::{PartitionTable, Topic};
+
+/// Follows the metadata. Effects come in the order of the commands.
+pub struct Follower {
+    table: Arc<PartitionTable>,
+    engine: Arc<dyn Engine>,
+}
+
+impl Follower {
+    /// A follower that opens logs in `engine` and makes them reachable in `table`.
+    #[must_use]
+    pub fn new(table: Arc<PartitionTable>, engine: Arc<dyn Engine>) -> Self {
+        Self { table, engine }
+    }
+
+    /// What the metadata is to call. An effect that cannot be carried out is a failed storage: the
+    /// node fences itself rather than serve something else than what was agreed on.
+    #[must_use]
+    pub fn into_observer(self) -> metadata::Observer {
+        Box::new(move |view, effects| {
+            for effect in effects {
+                if let Err(error) = self.carry_out(view, effect) {
+                    self.table.failed(&error);
+                }
+            }
+        })
+    }
+
+    fn carry_out(&self, view: &View, effect: &Effect) -> Result<(), storage::Error> {
+        match effect {
+            Effect::TopicCreated(topic) => self.open(view, &[Arc::clone(topic)], PartitionIndex(0)),
+            Effect::PartitionsAdded { topic, first } => {
+                self.open(view, &[Arc::clone(topic)], *first)
+            }
+            Effect::TopicDeleted(topic) => self.delete(topic),
+            Effect::TopicConfigured(topic) => {
+                self.configure(view, topic);
+                Ok(())
+            }
+            Effect::NodeConfigsChanged => {
+                view.topics().iter().for_each(|topic| self.configure(view, topic));
+                Ok(())
+            }
+            // Leaderships change when nodes come and go: a node alone keeps its own, and takes them
+            // up under their new epochs when it opens all topics at its start.
+            Effect::PartitionsChanged { .. }
+            | Effect::Founded
+            | Effect::Joined(_)
+            | Effect::SessionBegun { .. }
+            | Effect::ProducerIds(_) => Ok(()),
+        }
+    }
+
+    /// Opens every partition that this node leads. Blocks.
+    pub(crate) fn open_all(&self, view: &View) -> Result<(), storage::Error> {
+        let topics = view.topics();
+        self.open(view, &topics, PartitionIndex(0))?;
+        let known: BTreeSet<TopicPartition> = topics.iter().flat_map(|topic| ids(topic)).collect();
+        let unknown = self.engine.existing()?.difference(&known).count();
+        if 0 < unknown {
+            // A crash between the agreement to delete and the deletion leaves such logs, and so does
+            // a lost metadata file: what might be the only copy is not deleted on a guess.
+            tracing::warn!(logs = unknown, "logs that belong to no topic are kept and not served");
+        }
+        Ok(())
+    }
+
+    /// Opens the partitions that this node leads, of each topic from `first` on.
+    fn open(
+        &self,
+        view: &View,
+        topics: &[Arc<metadata::Topic>],
+        first: PartitionIndex,
+    ) -> Result<(), storage::Error> {
+        let mut logs = Vec::new();
+        for topic in topics {
+            let config = view.config(topic);
+            let led = led_by(topic, view.node(), first);
+            logs.extend(led.map(|(partition, _)| {
+                (TopicPartition { topic: topic.id, partition }, config.log.clone())
+            }));
+        }
+        let mut opened = self.engine.open(&logs)?.into_iter();
+        for topic in topics {
+            let partitions = led_by(topic, view.node(), first)
+                .zip(&mut opened)
+                .map(|((partition, agreed), (log, recovered))| {
+                    let id = TopicPartition { topic: topic.id, partition };
+                    Arc::new(Partition::new(id, log, recovered, agreed.leader_epoch()))
+                })
+                .collect();
+            let known = self.table.topic(&TopicRef::Id(topic.id)).unwrap_or_else(|_unknown| {
+                Arc::new(Topic::new(topic.name.clone(), topic.id, view.config(topic)))
+            });
+            self.table.insert_partitions(&known, partitions);
+            self.table.insert_topic(known);
+        }
+        Ok(())
+    }
+
+    fn delete(&self, topic: &metadata::Topic) -> Result<(), storage::Error> {
+        self.table.remove_topic(topic.id);
+        let logs: Vec<TopicPartition> = ids(topic).collect();
+        self.engine.delete(&logs)
+    }
+
+    fn configure(&self, view: &View, topic: &metadata::Topic) {
+        let Ok(known) = self.table.topic(&TopicRef::Id(topic.id)) else { return };
+        let config = view.config(topic);
+        for partition in known.led() {
+            if let Err(error) = self.engine.configure(partition.log, config.log.clone()) {
+                tracing::warn!(topic = %topic.name, %error, "topic settings not applied to a log");
+            }
+        }
+        known.set_config(config);
+    }
+}
+
+fn ids(topic: &metadata::Topic) -> impl Iterator<Item = TopicPartition> {
+    topic.partitions.iter().map(|(partition, _)| TopicPartition { topic: topic.id, partition })
+}
+
+fn led_by(
+    topic: &metadata::Topic,
+    node: NodeId,
+    first: PartitionIndex,
+) -> impl Iterator<Item = (PartitionIndex, &metadata::Partition)> {
+    topic
+        .partitions
+        .iter()
+        .filter(move |(index, partition)| first <= *index && partition.leader() == Some(node))
+}

@@ -1,0 +1,294 @@
+//! Pure: committed offsets: how far a group has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rafka_core::{ErrorCode, Offset, PartitionIndex, Time, Timestamp, TopicName};
+
+use super::effects::{Reply, Turn, Waiter};
+use super::machine::{Group, State, Write};
+use super::ops::{
+    CommitOffsets, CommittedOffset, FetchedOffset, OffsetToCommit, PartitionResult, Position,
+};
+use super::record::{self, Record};
+
+/// What an offset costs beside its texts: a generous guess.
+const OVERHEAD_BYTES: usize = 160;
+
+/// A partition by the name of its topic, as groups know it.
+pub(super) type Partition = (TopicName, PartitionIndex);
+
+/// A committed offset with its times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) committed: CommittedOffset,
+    pub(super) committed_at: Timestamp,
+    /// When it may be forgotten, unless the group's members keep it longer.
+    pub(super) kept_until: Time,
+}
+
+/// The committed offsets of a group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Offsets {
+    entries: BTreeMap<Partition, Entry>,
+    bytes: usize,
+}
+
+/// Offsets on their way into the log.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) waiter: Waiter,
+    pub(super) results: Vec<PartitionResult>,
+    pub(super) entries: Vec<(Partition, Entry)>,
+}
+
+/// Offsets on their way out.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    /// Who asked. Nobody, if they have expired or their topic is gone.
+    pub(super) waiter: Option<Waiter>,
+    pub(super) results: Vec<PartitionResult>,
+    pub(super) partitions: Vec<Partition>,
+}
+
+impl Offsets {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn get(&self, partition: &Partition) -> Option<&Entry> {
+        self.entries.get(partition)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Partition, &Entry)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn insert(&mut self, partition: Partition, entry: Entry) {
+        self.remove(&partition);
+        self.bytes += entry_bytes(&partition, &entry);
+        self.entries.insert(partition, entry);
+    }
+
+    pub(super) fn remove(&mut self, partition: &Partition) {
+        if let Some(entry) = self.entries.remove(partition) {
+            self.bytes -= entry_bytes(partition, &entry);
+        }
+    }
+}
+
+fn entry_bytes(partition: &Partition, entry: &Entry) -> usize {
+    OVERHEAD_BYTES + partition.0.as_str().len() + entry.committed.metadata.len()
+}
+
+impl Group {
+    /// Remembers how far the group has come. The answer comes once that is durable.
+    pub(super) fn commit(&mut self, commit: CommitOffsets, waiter: Waiter, turn: &mut Turn<'_>) {
+        if let Err(code) = self.check_commit(&commit) {
+            turn.reply(Reply::Offsets(waiter, Err(code)));
+            return;
+        }
+        self.keep_alive(&commit.member, turn);
+        let metadata_max = turn.settings.offset_metadata_bytes_max.as_usize();
+        let kept_until = turn.now + turn.settings.offsets_retention;
+        let (mut results, mut entries) = (Vec::new(), Vec::new());
+        for OffsetToCommit { topic, partition, committed } in commit.offsets {
+            let result = if metadata_max < committed.metadata.len() {
+                Err(ErrorCode::OffsetMetadataTooLarge)
+            } else if committed.offset < Offset::ZERO {
+                Err(ErrorCode::OffsetOutOfRange)
+            } else {
+                let committed_at = turn.timestamp;
+                let entry = Entry { committed, committed_at, kept_until };
+                entries.push(((topic.clone(), partition), entry));
+                Ok(())
+            };
+            results.push(PartitionResult { topic, partition, result });
+        }
+        if entries.is_empty() {
+            turn.reply(Reply::Offsets(waiter, Ok(results)));
+            return;
+        }
+        let record = |(partition, entry): &(Partition, Entry)| {
+            record::offset(&self.id, partition, &entry.committed, entry.committed_at)
+        };
+        let records = entries.iter().map(record).collect();
+        self.write(records, Write::Commit(Commit { waiter, results, entries }), turn);
+    }
+
+    fn check_commit(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
+        if self.state == State::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        let is_outsider = commit.generation < 0;
+        if is_outsider && self.state == State::Empty {
+            return Ok(());
+        }
+        if is_outsider && commit.member.is_empty() && commit.instance.is_none() {
+            // The members decide how far their group has come, while there are any.
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        let is_group_unknown = self.generation == 0 && self.state == State::Empty;
+        if is_group_unknown {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        self.check_member(&commit.member, commit.instance.as_deref())?;
+        if commit.generation != self.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        match self.state {
+            // The member knows the new generation but not yet what it owns in it.
+            State::Completing { .. } => Err(ErrorCode::RebalanceInProgress),
+            State::Preparing(_) | State::Stable | State::Empty | State::Dead => Ok(()),
+        }
+    }
+
+    pub(super) fn end_commit(
+        &mut self,
+        mut commit: Commit,
+        result: Result<(), ErrorCode>,
+        turn: &mut Turn<'_>,
+    ) {
+        match result {
+            Ok(()) => {
+                for (partition, entry) in commit.entries {
+                    self.expire_by(&partition, &entry);
+                    self.offsets.insert(partition, entry);
+                }
+            }
+            Err(code) => refuse(&mut commit.results, code),
+        }
+        turn.reply(Reply::Offsets(commit.waiter, Ok(commit.results)));
+    }
+
+    /// How far the group has come, as far as that is durable: everywhere, or where it is asked.
+    pub(super) fn fetch(&self, partitions: Option<&[Partition]>) -> Vec<FetchedOffset> {
+        let fetched = |(topic, partition): &Partition, entry: Option<&Entry>| FetchedOffset {
+            topic: topic.clone(),
+            partition: *partition,
+            committed: entry.map(|entry| entry.committed.clone()),
+        };
+        let is_dead = self.state == State::Dead;
+        match partitions {
+            None if is_dead => Vec::new(),
+            None => self.offsets.iter().map(|(at, entry)| fetched(at, Some(entry))).collect(),
+            Some(partitions) => partitions
+                .iter()
+                .map(|at| fetched(at, self.offsets.get(at).filter(|_| !is_dead)))
+                .collect(),
+        }
+    }
+
+    /// Adds what lag is computed from.
+    pub(super) fn positions(&self, out: &mut Vec<Position>) {
+        out.extend(self.offsets.iter().map(|((topic, partition), entry)| Position {
+            group: self.id.clone(),
+            topic: topic.clone(),
+            partition: *partition,
+            offset: entry.committed.offset,
+            committed_at: entry.committed_at,
+        }));
+    }
+
+    /// Forgets how far the group had come. The answer comes once that is durable.
+    pub(super) fn delete_offsets(
+        &mut self,
+        partitions: Vec<Partition>,
+        waiter: Waiter,
+        turn: &mut Turn<'_>,
+    ) {
+        let is_in_use = match (self.state, &self.subscribed) {
+            (State::Dead, _) => Some(ErrorCode::GroupIdNotFound),
+            (State::Empty, _) | (_, Some(_)) => None,
+            _ => Some(ErrorCode::NonEmptyGroup),
+        };
+        if let Some(code) = is_in_use {
+            turn.reply(Reply::Offsets(waiter, Err(code)));
+            return;
+        }
+        let topics = self.subscribed.as_ref().filter(|_| self.state != State::Empty);
+        let (mut results, mut deleted) = (Vec::new(), BTreeSet::new());
+        for (topic, partition) in partitions {
+            let is_subscribed = topics.is_some_and(|topics| topics.contains(topic.as_str()));
+            let result =
+                if is_subscribed { Err(ErrorCode::GroupSubscribedToTopic) } else { Ok(()) };
+            if result.is_ok() && self.has_offset(&(topic.clone(), partition)) {
+                deleted.insert((topic.clone(), partition));
+            }
+            results.push(PartitionResult { topic, partition, result });
+        }
+        if deleted.is_empty() {
+            turn.reply(Reply::Offsets(waiter, Ok(results)));
+        } else {
+            let partitions = deleted.into_iter().collect();
+            self.forget(Deletion { waiter: Some(waiter), results, partitions }, turn);
+        }
+    }
+
+    /// The topic is gone: a later topic of the same name shall not begin at its offsets.
+    pub(super) fn forget_topic(&mut self, topic: &TopicName, turn: &mut Turn<'_>) {
+        let partitions: Vec<Partition> =
+            self.known_partitions().into_iter().filter(|(name, _)| name == topic).collect();
+        if !partitions.is_empty() && self.state != State::Dead {
+            self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
+        }
+    }
+
+    pub(super) fn forget(&mut self, deletion: Deletion, turn: &mut Turn<'_>) {
+        let tombstone = |partition: &Partition| record::offset_tombstone(&self.id, partition);
+        let records: Vec<Record> = deletion.partitions.iter().map(tombstone).collect();
+        self.write(records, Write::Deletion(deletion), turn);
+    }
+
+    pub(super) fn end_deletion(
+        &mut self,
+        mut deletion: Deletion,
+        result: Result<(), ErrorCode>,
+        turn: &mut Turn<'_>,
+    ) {
+        match result {
+            Ok(()) => {
+                for partition in &deletion.partitions {
+                    self.offsets.remove(partition);
+                }
+            }
+            Err(code) => refuse(&mut deletion.results, code),
+        }
+        self.plan_expiry(turn.now);
+        if let Some(waiter) = deletion.waiter {
+            turn.reply(Reply::Offsets(waiter, Ok(deletion.results)));
+        }
+    }
+
+    /// Whether there is an offset, or will be once the commits under way are durable.
+    fn has_offset(&self, partition: &Partition) -> bool {
+        self.offsets.get(partition).is_some()
+            || self.committing().any(|(committing, _)| committing == partition)
+    }
+
+    /// All partitions with an offset, those of the commits under way included.
+    pub(super) fn known_partitions(&self) -> BTreeSet<Partition> {
+        let durable = self.offsets.iter().map(|(partition, _)| partition);
+        durable.chain(self.committing().map(|(partition, _)| partition)).cloned().collect()
+    }
+
+    fn committing(&self) -> impl Iterator<Item = &(Partition, Entry)> {
+        self.writes.values().flat_map(|write| match write {
+            Write::Commit(commit) => commit.entries.as_slice(),
+            Write::Group
+            | Write::Assignments
+            | Write::StaticMember { .. }
+            | Write::Deletion(_)
+            | Write::GroupDeletion { .. } => &[],
+        })
+    }
+}
+
+fn refuse(results: &mut [PartitionResult], code: ErrorCode) {
+    for refused in results.iter_mut().filter(|result| result.result.is_ok()) {
+        refused.result = Err(code);
+    }
+}

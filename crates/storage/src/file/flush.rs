@@ -1,0 +1,205 @@
+//! One round of flushing: segments, their directories, the manifest, memory, the journal.
+//!
+//! In this order, so that a crash between any two steps costs at most the work: what the manifest
+//! does not name is written again from the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rafka_core::{Batch, Offset, Timestamp};
+
+use super::Inner;
+use super::log::{Folded, Log, State};
+use super::stats::Counters;
+use super::write::{SegmentRow, Sync, Target};
+use crate::manifest::{self, Change, Checkpoint, Covered};
+use crate::segment::Segment;
+use crate::sidecar::Key;
+use crate::{Error, LogSettings};
+
+/// From this many logs on, one sync of the file system replaces those of their files: about where
+/// syncing everything else that is unwritten on the disk costs less than that many single syncs.
+const SYNC_TOGETHER_FROM: usize = 16;
+
+/// What is written of one log, as it was when the round began.
+struct Work {
+    log: Arc<Log>,
+    batches: Vec<(Batch, Timestamp)>,
+    start: Offset,
+    flushed: Offset,
+    generation: u32,
+    compacted: Offset,
+    covered: Covered,
+    settings: Arc<LogSettings>,
+    segments: Vec<Segment>,
+    folded: Folded,
+}
+
+impl Inner {
+    /// Writes out everything that is durable and only in memory.
+    pub(super) fn flush_all(&self) -> Result<(), Error> {
+        self.flush_logs(&self.dirty_logs())
+    }
+
+    /// Writes out what is durable of these logs.
+    ///
+    /// # Errors
+    /// If the disk is full: then some logs may have been written, and the others wait. After any
+    /// other failure nothing is written any more.
+    pub(super) fn flush_logs(&self, logs: &[Arc<Log>]) -> Result<(), Error> {
+        let _maintenance = self.maintenance.lock();
+        self.shared.check_alive()?;
+        let works: Vec<Work> = logs.iter().filter_map(|log| Work::take(log)).collect();
+        if works.is_empty() {
+            return Ok(());
+        }
+        Counters::add(&self.counters.flushes, 1);
+        let result = self.write_and_commit(works);
+        self.release();
+        result.inspect_err(|error| self.judge(error))
+    }
+
+    fn write_and_commit(&self, works: Vec<Work>) -> Result<(), Error> {
+        let files = works.iter().filter(|work| !work.batches.is_empty()).count();
+        let sync = if files < SYNC_TOGETHER_FROM { Sync::Each } else { Sync::Together };
+        let mut written = Vec::with_capacity(works.len());
+        let mut stopped = None;
+        for mut work in works {
+            match self.write(&mut work, sync) {
+                Ok(checkpoint) => written.push((work, checkpoint)),
+                // The logs before this one are as good as written.
+                Err(error) if manifest::is_disk_full(&error) => {
+                    stopped = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if sync == Sync::Together {
+            self.disk.sync_fs(&self.dir).map_err(crate::disk::failed("sync", &self.dir))?;
+        }
+        let change = |(work, checkpoint): &(Work, Checkpoint)| {
+            Change::Checkpoint(work.log.id, checkpoint.clone())
+        };
+        let changes: Vec<Change> = written.iter().map(change).collect();
+        self.manifest.commit(&changes)?;
+        for (work, checkpoint) in written {
+            self.settle_flushed(work, checkpoint);
+        }
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// Writes the batches of one log, and says what is to be committed.
+    fn write(&self, work: &mut Work, sync: Sync) -> Result<Checkpoint, Error> {
+        let target = Target {
+            store: &self.store,
+            disk: &*self.disk,
+            name: work.log.name,
+            settings: Arc::clone(&work.settings),
+            generation: work.generation,
+            sync,
+        };
+        let mut row = SegmentRow::new(target, work.segments.clone());
+        let mut bytes = 0;
+        for (batch, appended_at) in &work.batches {
+            // What was trimmed meanwhile needs no place; what it says of producers stays true.
+            if work.start < batch.next_offset() {
+                row.append(batch, *appended_at)?;
+                bytes += crate::tail::weight(batch);
+            }
+            work.folded.note(&batch.header, *appended_at);
+        }
+        Counters::add(&self.counters.flushed_bytes, bytes);
+        let now = self.shared.clock.timestamp();
+        work.folded.producers.expire(now, self.settings.producer_expiry);
+        work.folded.epochs.trim(work.start);
+        let end = work.batches.last().map_or(work.flushed, |(last, _)| last.next_offset());
+        Ok(Checkpoint {
+            start: work.start,
+            end,
+            covered: work.covered,
+            generation: work.generation,
+            compacted: work.compacted,
+            segments: row.finish()?,
+            epochs: work.folded.epochs.clone(),
+            producers: work.folded.producers.encode().to_vec(),
+        })
+    }
+
+    /// Moves what is committed out of the part of memory that must stay.
+    fn settle_flushed(&self, work: Work, checkpoint: Checkpoint) {
+        let Work { log, batches, generation, folded, .. } = work;
+        // Before they are unpinned, so that no reader in between has to ask the disk. If the log was
+        // truncated meanwhile, nobody will look for them under this generation.
+        for (batch, _) in &batches {
+            let key = Key { log: log.id, generation, base: batch.base_offset() };
+            self.shared.sidecar.keep(key, batch);
+        }
+        let mut state = log.state.lock();
+        let before = state.tail_weight();
+        state.segments = checkpoint.segments;
+        state.flushed = checkpoint.end;
+        state.covered = checkpoint.covered;
+        let covered = checkpoint.covered.of(state.lane);
+        state.truncated_at = state.truncated_at.filter(|truncated| covered <= truncated.0);
+        state.folded = (folded != Folded::default()).then(|| Box::new(folded));
+        let unpinned = state.unpin(checkpoint.end);
+        self.complete_switch(&log, &mut state);
+        self.note_clean(&log, &mut state);
+        let freed = before - state.tail_weight();
+        drop(state);
+        drop(unpinned);
+        self.shared.unpin(freed);
+    }
+
+    /// Takes a log whose lock is held off the flusher's list, or puts it to its end if there is more.
+    pub(super) fn note_clean(&self, log: &Arc<Log>, state: &mut State) {
+        if let Some(since) = state.dirty_since.take() {
+            let mut dirty = self.shared.dirty.lock();
+            dirty.since.remove(&(since, log.id));
+            dirty.due.remove(&log.id);
+        }
+        if state.is_dirty() {
+            self.mark_dirty(log, state);
+        }
+    }
+
+    /// Says what a failed write means: a full disk passes, anything else does not.
+    pub(super) fn judge(&self, error: &Error) {
+        if manifest::is_disk_full(error) {
+            Counters::add(&self.counters.flushes_put_off, 1);
+            self.look_at_space();
+            tracing::warn!(error = super::shared::full_message(error), "no space to flush");
+        } else {
+            self.shared.fail(error);
+        }
+    }
+
+    /// Looks how much space is free.
+    pub(super) fn look_at_space(&self) {
+        match self.disk.free_space(&self.dir) {
+            Ok(free) => self.shared.space.note_free(free),
+            Err(error) => tracing::warn!(%error, "free space is unknown"),
+        }
+    }
+}
+
+impl Work {
+    /// What can be written of a log now.
+    fn take(log: &Arc<Log>) -> Option<Self> {
+        let state = log.state.lock();
+        let due = state.due()?;
+        Some(Self {
+            log: Arc::clone(log),
+            batches: due.batches,
+            start: state.start,
+            flushed: state.flushed,
+            generation: state.generation,
+            compacted: state.compacted,
+            covered: due.covered,
+            settings: Arc::clone(&state.settings),
+            segments: state.segments.clone(),
+            folded: state.folded.as_deref().cloned().unwrap_or_default(),
+        })
+    }
+}

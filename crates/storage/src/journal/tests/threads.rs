@@ -1,0 +1,137 @@
+//! The same journal with its own threads, on the disk of the machine.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use rafka_core::{ByteSize, SystemClock, rng};
+
+use super::super::{Driver, Journal, Recovery, Sequence, Settings, Sink, Surroundings};
+use super::world::{Replayed, append, offsets};
+use crate::disk::faulty::{FaultyDisk, Verb};
+use crate::disk::{Disk, OsDisk};
+use crate::{Durability, Error};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Passes on what it is told.
+struct Pass(SyncSender<Result<Sequence, String>>);
+
+impl Sink for Pass {
+    fn durable(&self, _: Durability, below: Sequence) {
+        self.0.send(Ok(below)).ok();
+    }
+
+    fn failed(&self, _: Durability, error: &Error) {
+        self.0.send(Err(error.to_string())).ok();
+    }
+}
+
+type News = Receiver<Result<Sequence, String>>;
+
+fn open(disk: Arc<dyn Disk>, dir: &Path, lane: Durability) -> (Journal, News, Replayed) {
+    let settings = Settings {
+        file_bytes: ByteSize::kib(256),
+        bytes_max: ByteSize::mib(1),
+        ..Settings::default()
+    };
+    let mut replayed = Vec::new();
+    let recovery = Recovery::scan(disk, dir, lane, settings, &mut |at, entry| {
+        replayed.push((at, entry));
+        Ok(())
+    })
+    .unwrap();
+    let (sender, news) = sync_channel(10_000);
+    let surroundings = Surroundings {
+        clock: Arc::new(SystemClock::new()),
+        rng: rng::from_seed(1),
+        driver: Driver::Threads,
+    };
+    let journal = recovery.start(Sequence(0), Arc::new(Pass(sender)), surroundings).unwrap();
+    (journal, news, replayed)
+}
+
+fn wait_for(news: &News, below: Sequence) {
+    while news.recv_timeout(PATIENCE).expect("the journal goes on").expect("no failure") < below {}
+}
+
+#[test]
+fn many_submitters_are_all_acked_and_replayed() {
+    for lane in [Durability::Fsync, Durability::Os] {
+        let place = tempfile::tempdir().unwrap();
+        let (journal, news, _) = open(Arc::new(OsDisk), place.path(), lane);
+        std::thread::scope(|scope| {
+            for log in 0..4 {
+                let journal = &journal;
+                scope.spawn(move || {
+                    for offset in 0..50 {
+                        let sequence = journal.submit(append(log, offset, 500)).unwrap();
+                        if offset == 20 {
+                            journal.release(Sequence(sequence.0 / 2));
+                        }
+                    }
+                });
+            }
+        });
+        wait_for(&news, Sequence(201));
+        journal.stop().unwrap();
+        let stats = journal.stats();
+        assert!(200 <= stats.records && stats.writes <= stats.records, "{stats:?}");
+        drop(journal);
+        let (journal, _, replayed) = open(Arc::new(OsDisk), place.path(), lane);
+        assert_eq!(offsets(&replayed).len(), 200, "all in the first file");
+        journal.stop().unwrap();
+    }
+}
+
+#[test]
+fn writes_that_wait_at_the_bound_go_on_when_files_are_released() {
+    let place = tempfile::tempdir().unwrap();
+    let (journal, news, _) = open(Arc::new(OsDisk), place.path(), Durability::Os);
+    let count = 400;
+    (0..count).for_each(|offset| {
+        journal.submit(append(1, offset, 10_000)).unwrap();
+    });
+    loop {
+        let below = news.recv_timeout(PATIENCE).expect("the journal goes on").unwrap();
+        if below == Sequence(401) {
+            break;
+        }
+        journal.release(below);
+    }
+    assert!(journal.usage().total <= ByteSize::mib(1));
+    journal.stop().unwrap();
+}
+
+#[test]
+fn an_idle_journal_seals_by_itself() {
+    let place = tempfile::tempdir().unwrap();
+    let (journal, news, _) = open(Arc::new(OsDisk), place.path(), Durability::Fsync);
+    journal.submit(append(1, 0, 10)).unwrap();
+    wait_for(&news, Sequence(3));
+    journal.stop().unwrap();
+}
+
+#[test]
+fn a_failure_ends_all_threads() {
+    let disk = FaultyDisk::new(1);
+    disk.put(Path::new("/data/placeholder"), b"");
+    let (journal, news, _) = open(Arc::new(disk.clone()), Path::new("/data"), Durability::Fsync);
+    disk.fail(Verb::Write, "wal", 0);
+    journal.submit(append(1, 0, 10)).unwrap();
+    let told = news.recv_timeout(PATIENCE).expect("the sink is told");
+    assert!(told.unwrap_err().contains("cannot write"));
+    assert!(matches!(journal.stop(), Err(Error::Dead(_))));
+}
+
+#[test]
+fn a_journal_that_is_dropped_ends_its_threads() {
+    let place = tempfile::tempdir().unwrap();
+    let (journal, news, _) = open(Arc::new(OsDisk), place.path(), Durability::Fsync);
+    journal.submit(append(1, 0, 10)).unwrap();
+    drop(journal);
+    // The sink goes with the last thread that could call it.
+    while news.recv_timeout(PATIENCE).is_ok() {}
+    assert!(matches!(news.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)));
+}

@@ -1,0 +1,75 @@
+//! The SDK as the commands use it, and what its errors mean to a person.
+
+use std::time::Duration;
+
+use rafka_client::admin::Admin;
+use rafka_client::{Client, Error, Settings};
+use rafka_core::{ErrorCode, TopicName};
+
+use crate::cli::Global;
+use crate::exit::{Exit, Failure, Outcome};
+
+/// A person waits: a node that does not answer is told of soon.
+const ATTEMPTS_MAX: u32 = 4;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The settings of a client that talks to the nodes of --brokers.
+pub(crate) fn settings(global: &Global) -> Settings {
+    let mut settings = Settings::new(&global.addresses());
+    settings.client_id = "rafka-cli".to_owned();
+    settings.connect_timeout = CONNECT_TIMEOUT.min(global.timeout);
+    settings.request_timeout = global.timeout;
+    settings.retry.attempts_max = ATTEMPTS_MAX;
+    settings.retry.total = global.timeout;
+    settings
+}
+
+/// A client of the nodes of --brokers. It connects with its first call.
+pub(crate) fn client(global: &Global) -> Outcome<Client> {
+    Client::new(settings(global)).map_err(|error| explain(error, global))
+}
+
+/// The calls of administration.
+pub(crate) fn admin(global: &Global) -> Outcome<Admin> {
+    Ok(client(global)?.admin())
+}
+
+/// A topic's name as it was given.
+pub(crate) fn topic_name(name: &str) -> Outcome<TopicName> {
+    TopicName::new(name).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// Says what a failed call means, and what to do next.
+pub(crate) fn explain(error: Error, global: &Global) -> Failure {
+    let code = error.code();
+    let (exit, hint) = match code {
+        Some(ErrorCode::UnknownTopicOrPartition) => {
+            (Exit::NotFound, Some("`rafka topic list` shows the topics there are".to_owned()))
+        }
+        Some(ErrorCode::GroupIdNotFound) => {
+            (Exit::NotFound, Some("`rafka group list` shows the groups there are".to_owned()))
+        }
+        Some(ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId) => {
+            (Exit::Failed, Some("stop the group's consumers first".to_owned()))
+        }
+        Some(ErrorCode::InvalidConfig) => {
+            (Exit::Failed, Some("docs/reference/topic-configs.md lists the settings".to_owned()))
+        }
+        Some(ErrorCode::RequestTimedOut) => (Exit::Timeout, None),
+        None if error.is_unreachable() => (Exit::Unreachable, Some(unreachable(global))),
+        Some(_) | None => (Exit::Failed, None),
+    };
+    let failure = Failure::new(exit, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn unreachable(global: &Global) -> String {
+    let addresses = global.addresses();
+    format!(
+        "is a node running at {addresses}? `rafka dev` starts one here, --brokers HOST:PORT names \
+         another; `curl http://HOST:9644/readyz` asks a node whether it is ready"
+    )
+}

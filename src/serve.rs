@@ -1,0 +1,181 @@
+//! `rafka serve` and `rafka dev`: run a node until it is told to stop.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rafka_core::{Clock, SystemClock, rng};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::child::Ready;
+use crate::cli::{Global, ServeArgs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::node::{Node, StartError};
+use crate::output::{Form, Output, print};
+use crate::settings::{Engine, Settings};
+use crate::{config, logging};
+
+/// Which command runs the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `rafka serve`.
+    Serve,
+    /// `rafka dev`: topics appear when they are first written to.
+    Dev,
+}
+
+/// Why a node that runs comes to its end.
+enum End {
+    Asked(&'static str),
+    Failed(String),
+}
+
+/// Runs a node.
+pub(crate) async fn run(
+    args: &ServeArgs,
+    kind: Kind,
+    env: Vec<(String, String)>,
+    global: &Global,
+) -> Outcome {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let begun = clock.now();
+    let mut settings = config::effective(args, env)?;
+    if kind == Kind::Dev {
+        settings.broker.auto_create_topics_enable = true;
+    }
+    logging::start(&settings.log)?;
+    // From here on a signal is ours: one that comes while the node starts ends it all the same.
+    let mut signals = Signals::new()?;
+    let rng = rng::from_system()?;
+    let started = tokio::select! {
+        biased;
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before the node was ready");
+            return Ok(());
+        }
+        started = Node::start(&settings, Arc::clone(&clock), rng) => started,
+    };
+    let mut node = started.map_err(|error| explain(error, &settings))?;
+    announce(&node, &settings, clock.now() - begun, global.out())?;
+    let end = tokio::select! {
+        biased;
+        name = signals.next() => End::Asked(name),
+        () = stdin_closed(), if args.stop_with_stdin => End::Asked("end of input"),
+        why = node.failed() => End::Failed(why),
+    };
+    match &end {
+        End::Asked(signal) => tracing::info!(signal, "stopping"),
+        End::Failed(error) => tracing::error!(error, "stopping after a fault"),
+    }
+    let stopped = tokio::select! {
+        biased;
+        name = signals.next() => {
+            tracing::warn!(signal = name, "stopped at once: the next start recovers");
+            return Err(Failure::silent(Exit::Aborted));
+        }
+        stopped = node.stop(settings.node.stop_timeout) => stopped,
+    };
+    match (end, stopped) {
+        (End::Failed(why), _) => Err(Failure::message(Exit::Failed, why)
+            .hint("the log says more; what was acked is kept, and a restart recovers it")),
+        (End::Asked(_), Ok(())) => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        (End::Asked(_), Err(left)) => Err(Failure::new(Exit::Failed, left)
+            .hint("nothing acked is lost: the next start recovers from the journal")),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Returns when nobody holds the other end of standard input any more.
+async fn stdin_closed() {
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 64];
+    while let Ok(1..) = stdin.read(&mut ignored).await {}
+}
+
+fn explain(error: StartError, settings: &Settings) -> Failure {
+    let data_dir = settings.node.data_dir.display();
+    let hint = match &error {
+        StartError::Storage(rafka_storage::Error::Locked(_)) => Some(format!(
+            "another node runs in {data_dir}: stop it, or give this one --data-dir and --port-offset"
+        )),
+        StartError::Storage(rafka_storage::Error::UnknownVersion { .. }) => {
+            Some("a newer version wrote this directory: run that one".to_owned())
+        }
+        StartError::Storage(rafka_storage::Error::Corrupt { .. }) => {
+            Some(format!("`rafka log verify {data_dir}` checks every file"))
+        }
+        StartError::Grpc(_) | StartError::Http(_) => Some(
+            "another program listens there: stop it, or shift all ports with --port-offset 100"
+                .to_owned(),
+        ),
+        _ => None,
+    };
+    let failure = Failure::new(Exit::Failed, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn announce(node: &Node, settings: &Settings, took: Duration, out: Output) -> Outcome {
+    let ready_ms = took.as_secs_f64() * 1000.0;
+    let (grpc, http) = (node.grpc_addr(), node.http_addr());
+    tracing::info!(%grpc, %http, elapsed_ms = ready_ms, "ready");
+    match out.form {
+        Form::Json | Form::Yaml => {
+            let ready = Ready { grpc, http, pid: std::process::id(), ready_ms };
+            // One line, whatever the form: whoever reads it waits for the line.
+            print(format!("{}\n", serde_json::to_string(&ready)?).as_bytes())
+        }
+        Form::Table if out.quiet => Ok(()),
+        Form::Table => print(banner(node, settings, ready_ms).as_bytes()),
+    }
+}
+
+fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
+    let mut text = format!("rafka {} node {}", env!("CARGO_PKG_VERSION"), node.id());
+    let mut line = |name: &str, value: String| {
+        let _infallible = write!(text, "\n  {name:<10}{value}");
+    };
+    let founded = if node.is_founder() { ", founded just now, of this node alone" } else { "" };
+    line("cluster", format!("{}{founded}", node.cluster_id()));
+    line("grpc", node.grpc_addr().to_string());
+    line("http", format!("{} (/healthz /readyz /metrics)", node.http_addr()));
+    line("data", match settings.node.engine {
+        Engine::File => format!("{} (acked means on disk)", absolute(&settings.node.data_dir)),
+        Engine::Memory => "in memory: everything is gone with this process".to_owned(),
+    });
+    let beyond = !node.grpc_addr().ip().is_loopback() || !node.http_addr().ip().is_loopback();
+    let reach = if beyond { "OPEN TO THE NETWORK" } else { "reachable from this host only" };
+    line("security", format!("off, {reach}"));
+    text + &format!("\nready in {ready_ms:.0} ms\n")
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
