@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{Form, Output};
-use crate::{bench, logging, settings};
+use crate::{bench, group, logging, settings, topic};
 
 /// A distributed message broker: one binary, every node equal, acked means durable.
 ///
@@ -31,7 +31,11 @@ const ADDRESS: &str = "127.0.0.1:9192";
 pub(crate) struct Global {
     /// Addresses of nodes, HOST:PORT separated by commas; one is enough [default: 127.0.0.1:9192].
     #[arg(
-        short, long, global = true, env = "RAFKA_BROKERS", value_delimiter = ',',
+        short,
+        long,
+        global = true,
+        env = "RAFKA_BROKERS",
+        value_delimiter = ',',
         value_name = "ADDRESS"
     )]
     pub(crate) brokers: Vec<String>,
@@ -82,6 +86,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Run a node for development: topics appear when they are first written to.
     Dev(ServeArgs),
+    /// Create, list, describe, alter and delete topics.
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// List, describe, move and delete consumer groups.
+    #[command(subcommand)]
+    Group(group::Command),
     /// Measure a node.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -133,6 +143,9 @@ pub(crate) struct ServeArgs {
     /// How it is logged [default: auto].
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) log_format: Option<logging::Format>,
+    /// Stop when standard input is closed: for programs that start a node and may be killed.
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_stdin: bool,
 }
 
 /// What to do with the configuration.

@@ -72,10 +72,8 @@ mod tests {
 
     #[test]
     fn what_is_invalid_ends_with_the_code_for_configuration() {
-        let args = ServeArgs {
-            http_listen: Some(([0, 0, 0, 0], 80).into()),
-            ..ServeArgs::default()
-        };
+        let args =
+            ServeArgs { http_listen: Some(([0, 0, 0, 0], 80).into()), ..ServeArgs::default() };
         let failure = effective(&args, Vec::new()).expect_err("security is off");
         assert_eq!(failure.exit, Exit::Config);
         assert!(failure.to_string().contains("--insecure-bind"), "{failure}");

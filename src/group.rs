@@ -171,9 +171,7 @@ async fn resolve(
     match to {
         Destination::Offset(offset) => Ok(Offset(offset)),
         Destination::End => at_end().await,
-        Destination::Beginning => {
-            Ok(find(OffsetSpec::Earliest).await?.unwrap_or(Offset::ZERO))
-        }
+        Destination::Beginning => Ok(find(OffsetSpec::Earliest).await?.unwrap_or(Offset::ZERO)),
         // No record is that late: then the group goes on with the next one.
         Destination::Time(time) => match find(OffsetSpec::Timestamp(Timestamp(time))).await? {
             Some(offset) => Ok(offset),

@@ -35,7 +35,9 @@ pub(crate) enum Format {
 
 /// The level cannot be understood.
 #[derive(Debug, thiserror::Error)]
-#[error("level is {level:?}: write error, warn, info, debug or trace, or levels by part as in info,rafka_storage=debug")]
+#[error(
+    "level is {level:?}: write error, warn, info, debug or trace, or levels by part as in info,rafka_storage=debug"
+)]
 pub(crate) struct InvalidLevel {
     level: String,
     #[source]

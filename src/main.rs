@@ -12,11 +12,14 @@ mod child;
 mod cli;
 mod config;
 mod exit;
+mod group;
 mod logging;
 mod output;
 mod process;
 mod record_format;
+mod sdk;
 mod settings;
+mod topic;
 
 /// The system's allocator gives memory back late and contends between threads.
 #[cfg(feature = "mimalloc")]
@@ -46,12 +49,25 @@ fn run(cli: Cli) -> Outcome {
             output::print(&text)
         }
         Some(Command::Version) => out.document(&version()),
+        Some(command) => runtime()?.block_on(run_async(command, &global)),
+        None => Ok(()),
+    }
+}
+
+async fn run_async(command: Command, global: &cli::Global) -> Outcome {
+    match command {
+        Command::Topic(command) => topic::run(command, global).await,
+        Command::Group(command) => group::run(command, global).await,
+        Command::Bench(command) => bench::run(command, global).await,
         _ => Ok(()),
     }
 }
 
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
 /// The variables of the process that are text: only such can be ours.
-#[expect(clippy::disallowed_methods, reason = "this is where configuration is read, once")]
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -98,7 +98,9 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 }
 
 fn fields(document: &serde_json::Value) -> String {
-    let serde_json::Value::Object(fields) = document else { return format!("{}\n", plain(document)) };
+    let serde_json::Value::Object(fields) = document else {
+        return format!("{}\n", plain(document));
+    };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     for (name, value) in fields {
@@ -124,7 +126,8 @@ mod tests {
 
     #[test]
     fn tables_align_their_columns() {
-        let rows = [vec!["orders".to_owned(), "12".to_owned()], vec!["a".to_owned(), "3".to_owned()]];
+        let rows =
+            [vec!["orders".to_owned(), "12".to_owned()], vec!["a".to_owned(), "3".to_owned()]];
         assert_eq!(
             table(&["topic", "partitions"], rows.into_iter()),
             "TOPIC   PARTITIONS\norders  12\na       3\n"

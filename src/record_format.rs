@@ -187,7 +187,8 @@ fn headers(headers: &[(String, Option<Bytes>)], out: &mut Vec<u8>) {
 
 /// Appends the record as one line of JSON, in kcat's words. Bytes that are not text are replaced.
 pub(crate) fn write_json(record: &Printed<'_>, out: &mut Vec<u8>) {
-    let text = |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let text =
+        |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let mut headers = Vec::new();
     for (name, value) in record.headers {
         headers.push(json!(name));
@@ -212,7 +213,11 @@ pub(crate) fn write_json(record: &Printed<'_>, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn shown(format: &str, key: Option<&str>, value: Option<&str>) -> Result<String, InvalidFormat> {
+    fn shown(
+        format: &str,
+        key: Option<&str>,
+        value: Option<&str>,
+    ) -> Result<String, InvalidFormat> {
         let bytes = |text: Option<&str>| text.map(|text| Bytes::copy_from_slice(text.as_bytes()));
         let (key, value) = (bytes(key), bytes(value));
         let headers =

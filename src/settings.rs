@@ -88,9 +88,15 @@ impl Settings {
         for (section, listen) in self.listeners() {
             let shifted = listen.port().checked_add(self.node.port_offset);
             let fits = listen.port() == 0 || shifted.is_some();
-            of(section, fits.then_some(()).ok_or_else(|| {
-                format!("listen is {listen}: with node.port_offset {} the port is above 65535", self.node.port_offset)
-            }))?;
+            of(
+                section,
+                fits.then_some(()).ok_or_else(|| {
+                    format!(
+                        "listen is {listen}: with node.port_offset {} the port is above 65535",
+                        self.node.port_offset
+                    )
+                }),
+            )?;
             let allowed = self.node.insecure_bind || listen.ip().is_loopback();
             of(section, allowed.then_some(()).ok_or_else(|| format!(
                 "listen is {listen}, which others can reach, while security is off: bind to 127.0.0.1, \
@@ -117,8 +123,11 @@ impl Node {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty: name a directory".to_owned());
         }
-        if self.advertise.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' '])) {
-            return Err("advertise is not a host: give a name or an address without port".to_owned());
+        if self.advertise.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' ']))
+        {
+            return Err(
+                "advertise is not a host: give a name or an address without port".to_owned()
+            );
         }
         let range = Duration::from_secs(1)..=Duration::from_mins(10);
         if !range.contains(&self.stop_timeout) {
@@ -144,9 +153,15 @@ mod tests {
         assert!(Settings::default().validate().is_ok());
         check(|s| s.node.data_dir = PathBuf::new(), "node.data_dir is empty");
         check(|s| s.node.advertise = Some("a b".to_owned()), "node.advertise is not a host");
-        check(|s| s.node.stop_timeout = Duration::ZERO, "node.stop_timeout is 0 s: it must lie between");
+        check(
+            |s| s.node.stop_timeout = Duration::ZERO,
+            "node.stop_timeout is 0 s: it must lie between",
+        );
         check(|s| s.log.level = "a=loud".to_owned(), "log.level is \"a=loud\"");
-        check(|s| s.node.port_offset = 60_000, "http.listen is 127.0.0.1:9644: with node.port_offset");
+        check(
+            |s| s.node.port_offset = 60_000,
+            "http.listen is 127.0.0.1:9644: with node.port_offset",
+        );
     }
 
     #[test]

@@ -260,9 +260,8 @@ impl Row for Partition {
     const HEAD: &'static [&'static str] =
         &["partition", "leader", "epoch", "replicas", "isr", "start", "end", "bytes"];
     fn cells(&self) -> Vec<String> {
-        let ids = |nodes: &[i32]| {
-            nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-        };
+        let ids =
+            |nodes: &[i32]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         vec![
             self.partition.to_string(),
             known(self.leader),

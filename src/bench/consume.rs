@@ -45,7 +45,7 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
             let topic = format!("bench-{durability}-{number}");
             bench.target.create(&topic, options.partitions, durability).await?;
             let tail = bench.tail(&topic, durability).await?;
-            let start = bench.from_start(&topic, durability).await?;
+            let start = bench.start(&topic, durability).await?;
             bench.target.delete(&topic).await?;
             samples.extend([tail, start].map(|found| Sample::new(&found, options.size, &limits)));
         }
@@ -96,7 +96,7 @@ impl Bench<'_> {
     }
 
     /// Reads everything that is there, from the first record on.
-    async fn from_start(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
+    async fn start(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
         let before = self.target.usage();
         let start = self.clock.now();
         let mut readers = Readers::start(self, topic, true).await?;

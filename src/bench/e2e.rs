@@ -122,7 +122,8 @@ async fn produce(
     let (requests, stream) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
     tasks.spawn(send(times, source, requests));
-    let mut answers = LogClient::new(channel).produce(ReceiverStream::new(stream)).await?.into_inner();
+    let mut answers =
+        LogClient::new(channel).produce(ReceiverStream::new(stream)).await?.into_inner();
     while let Some(answer) = answers.message().await? {
         if let Some(error) = answer.partitions.iter().find_map(|entry| entry.error.as_ref()) {
             bail!("the node refused a record: {} [{}]", error.message, error.code);

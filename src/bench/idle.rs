@@ -91,7 +91,8 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         resident_mib: mib(bare.resident),
         resident_mib_with_partitions: mib(full.resident),
         resident_mib_after_restart: mib(restarted.resident),
-        resident_bytes_per_partition: rate(grown, Duration::from_secs(1)) / f64::from(options.partitions),
+        resident_bytes_per_partition: rate(grown, Duration::from_secs(1))
+            / f64::from(options.partitions),
         create_seconds: created.as_secs_f64(),
         idle_cpu_percent: bare_cpu,
         idle_cpu_percent_with_partitions: full_cpu,
@@ -140,7 +141,8 @@ async fn hot(
 ) -> anyhow::Result<(f64, Latency)> {
     target.create(topic, options.hot, "fsync").await?;
     let size = ByteSize::kib(1);
-    let batches = Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
+    let batches =
+        Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
     let connections = target.connections(1).await?;
     let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);

@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn batches_hold_as_many_records_as_fit_and_differ() {
         let mut rng = rng::from_seed(1);
-        let batches =
-            Batches::new(ByteSize(100), ByteSize::kib(1), Timestamp(5), &mut rng).expect("no codec");
+        let batches = Batches::new(ByteSize(100), ByteSize::kib(1), Timestamp(5), &mut rng)
+            .expect("no codec");
         assert_eq!(batches.records, 10);
         let first = Batch::parse(batches.encoded(0)).expect("it is sound");
         assert_eq!(first.header.record_count, 10);

@@ -140,7 +140,11 @@ fn disk(path: &Path, clock: &dyn Clock) -> anyhow::Result<f64> {
 }
 
 /// Writes a quarter of the file over and over; every write is durable when it returns.
-fn overwrite(file: &dyn File, writer: u64, mut goes_on: impl FnMut() -> bool) -> std::io::Result<u64> {
+fn overwrite(
+    file: &dyn File,
+    writer: u64,
+    mut goes_on: impl FnMut() -> bool,
+) -> std::io::Result<u64> {
     let mut buffer = AlignedBuffer::zeroed(DISK_WRITE);
     buffer.as_mut_slice().fill(0xa5);
     let quarter = DISK_FILE / DISK_WRITERS;

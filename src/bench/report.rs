@@ -71,9 +71,8 @@ impl Sample {
         let bytes_per_second = rate(measured.records.saturating_mul(size.0), measured.span);
         let durable = measured.what == "produce" && measured.durability == "fsync";
         let disk = limits.disk_bytes_per_second.filter(|_| durable);
-        let limit = disk.map_or(limits.sink_bytes_per_second, |disk| {
-            disk.min(limits.sink_bytes_per_second)
-        });
+        let limit = disk
+            .map_or(limits.sink_bytes_per_second, |disk| disk.min(limits.sink_bytes_per_second));
         let cpu = measured.usage.map(|(before, after)| after.cpu.saturating_sub(before.cpu));
         Self {
             what: measured.what,
@@ -197,8 +196,16 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
 
 impl Row for Summary {
     const HEAD: &'static [&'static str] = &[
-        "what", "durability", "records/s", "MB/s", "of limit", "range", "p50 us", "p99 us",
-        "p99.9 us", "cpu us/record",
+        "what",
+        "durability",
+        "records/s",
+        "MB/s",
+        "of limit",
+        "range",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "cpu us/record",
     ];
 
     fn cells(&self) -> Vec<String> {

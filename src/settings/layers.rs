@@ -83,10 +83,23 @@ pub(super) fn parse(text: &str) -> Result<Settings, (Option<Location>, String)> 
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
                 unknown(field, expected.iter().copied())
             }
-            other => serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
+            other => {
+                let message = serde_saphyr::UserMessageFormatter.format_message(other);
+                match location.and_then(|at| line(text, at.line())) {
+                    Some(line) => format!("{message} in `{line}`"),
+                    None => message.into_owned(),
+                }
+            }
         };
         (location, message)
     })
+}
+
+/// The line of this number, counted from 1, if it is short enough to be shown.
+fn line(text: &str, number: u64) -> Option<&str> {
+    let index = usize::try_from(number.checked_sub(1)?).ok()?;
+    let line = text.lines().nth(index)?.trim();
+    (!line.is_empty() && line.len() <= 120).then_some(line)
 }
 
 fn with_env(settings: Settings, env: &[(String, String)]) -> Result<Settings, Error> {

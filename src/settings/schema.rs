@@ -78,8 +78,7 @@ pub(crate) fn reference() -> String {
             let _infallible =
                 write!(page, "\n## {section}\n\n| key | default | meaning |\n|---|---|---|\n");
         }
-        let _infallible =
-            writeln!(page, "| `{name}` | `{}` | {} |", key.default, key.description);
+        let _infallible = writeln!(page, "| `{name}` | `{}` | {} |", key.default, key.description);
     }
     page
 }

@@ -3,16 +3,17 @@
 mod fetch;
 mod maintenance;
 mod offsets;
+mod offsets_log;
 mod produce;
 mod producer_ids;
 mod topics;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rafka_core::Clock;
+use rafka_core::{Clock, Rng};
 use rafka_metadata::{Addresses, Metadata};
 use rafka_storage::Engine;
 use tokio::sync::Semaphore;
@@ -22,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use crate::follower::Follower;
 use crate::stats::Stats;
 use crate::table::PartitionTable;
-use crate::{Error, Settings};
+use crate::{Error, Settings, group};
+use offsets_log::OffsetsPartitions;
 
 /// What a broker is made of. See [`Follower`] for how engine, metadata and table are tied.
 pub struct Parts {
@@ -34,6 +36,8 @@ pub struct Parts {
     pub metadata: Metadata,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
+    /// Draws the ids of group members.
+    pub rng: Rng,
 }
 
 /// A handle to the engine of a node. Cheap to clone.
@@ -55,6 +59,7 @@ struct Inner {
     cold_reads: Semaphore,
     /// What is left of the block of producer ids that this node was granted.
     producer_ids: Mutex<Range<i64>>,
+    groups: group::Coordinator,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -83,7 +88,7 @@ impl Broker {
         settings: Settings,
         addresses: Addresses,
     ) -> Result<Self, StartError> {
-        let Parts { table, engine, metadata, clock } = parts;
+        let Parts { table, engine, metadata, clock, rng } = parts;
         // What was durable is still there: an engine that lost something refuses to open.
         metadata.begin_session(addresses, true).await?;
         let follower = Follower::new(Arc::clone(&table), Arc::clone(&engine));
@@ -91,20 +96,30 @@ impl Broker {
         tokio::task::spawn_blocking(move || follower.open_all(&view))
             .await
             .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
-        let inner = Inner {
-            table,
-            engine,
-            metadata,
-            clock,
-            stats: Arc::default(),
-            fetch_waits: Semaphore::new(settings.fetch_waits_max),
-            cold_reads: Semaphore::new(settings.cold_reads_max),
-            settings,
-            producer_ids: Mutex::new(0..0),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        };
-        let broker = Self { inner: Arc::new(inner) };
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let inner = Arc::new_cyclic(|broker| {
+            let offsets_partitions = settings.groups.offsets_topic_partitions;
+            let log = Arc::new(OffsetsPartitions::new(Weak::clone(broker), offsets_partitions));
+            let clock_of_groups = Arc::clone(&clock);
+            let groups = settings.groups.clone();
+            let tied = (&tasks, stop.clone());
+            Inner {
+                groups: group::Coordinator::start(groups, log, clock_of_groups, rng, tied),
+                table,
+                engine,
+                metadata,
+                clock,
+                stats: Arc::default(),
+                fetch_waits: Semaphore::new(settings.fetch_waits_max),
+                cold_reads: Semaphore::new(settings.cold_reads_max),
+                settings,
+                producer_ids: Mutex::new(0..0),
+                tasks: tasks.clone(),
+                stop: stop.clone(),
+            }
+        });
+        inner.lead_groups().await;
+        let broker = Self { inner };
         broker.start_maintenance();
         Ok(broker)
     }
@@ -113,6 +128,12 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
+    }
+
+    /// Consumer groups.
+    #[must_use]
+    pub fn groups(&self) -> &group::Coordinator {
+        &self.inner.groups
     }
 
     /// Why nothing can be written any more, if the storage failed.
@@ -132,3 +153,6 @@ impl Broker {
         tokio::time::timeout(limit, self.inner.tasks.wait()).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 //! Consumer groups: who is a member, who leads, what each consumes, and how far each has come.
 //!
 //! A group lives on the leader of one partition of `__consumer_offsets`, which holds all that a
-//! group must remember. The logic is one pure machine per group ([`machine`], with its verbs in
-//! the files beside it); the [`Coordinator`] owns the machines, their timers and their log.
+//! group must remember. The logic is one pure machine per group (`machine`, with its verbs in the
+//! files beside it); the task behind the [`Coordinator`] owns the machines, their timers and their log.
 
 mod coordinator;
 mod effects;
@@ -20,7 +20,7 @@ mod session;
 mod settings;
 mod view;
 
-pub use coordinator::{Coordinator, Handle};
+pub use coordinator::Coordinator;
 pub use log::OffsetsLog;
 pub use ops::{
     CommitOffsets, CommittedOffset, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription,

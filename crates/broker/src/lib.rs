@@ -7,6 +7,7 @@ mod broker;
 mod error;
 pub mod fetch;
 mod follower;
+pub mod group;
 pub mod offsets;
 mod partition;
 mod pending;
@@ -14,6 +15,8 @@ pub mod produce;
 mod settings;
 pub mod stats;
 mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod topic_ref;
 pub mod topics;
 

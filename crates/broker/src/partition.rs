@@ -20,6 +20,8 @@ use machine::{Machine, Plan};
 pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
     pub(crate) log: LogId,
+    /// The log's end when this leadership began.
+    pub(crate) led_from: Offset,
     state: Mutex<State>,
 }
 
@@ -64,9 +66,10 @@ impl Partition {
         recovered: Recovered,
         leader_epoch: Epoch,
     ) -> Self {
+        let led_from = recovered.bounds.end;
         let machine = Machine::new(recovered, leader_epoch);
         let state = State { machine, acks: VecDeque::new(), readers: Vec::new(), closed: None };
-        Self { id, log, state: Mutex::new(state) }
+        Self { id, log, led_from, state: Mutex::new(state) }
     }
 
     /// Appends validated batches and registers for their acknowledgement.

@@ -29,6 +29,8 @@ pub struct Settings {
     /// How many reads may be at the disk at the same time; further ones wait. From 1 to 512.
     /// Default: 16.
     pub cold_reads_max: usize,
+    /// Consumer groups.
+    pub groups: crate::group::Settings,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             fetch_bytes_max: ByteSize::mib(55),
             fetch_waits_max: 100_000,
             cold_reads_max: 16,
+            groups: crate::group::Settings::default(),
         }
     }
 }
@@ -95,7 +98,11 @@ impl Settings {
             "cold_reads_max",
             &self.cold_reads_max,
             "1 to 512",
-        )
+        )?;
+        self.groups.validate().map_err(|error| {
+            let crate::group::InvalidSettings { key, value, range } = error;
+            InvalidSetting { key, value, range }
+        })
     }
 }
 

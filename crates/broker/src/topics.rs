@@ -1,5 +1,7 @@
 //! Topics: what can be asked and said of them.
 
+pub use rafka_metadata::topic_config::{ConfigEntry, Source};
+
 use rafka_core::{ByteSize, Epoch, NodeId, Offset, PartitionIndex, TopicId, TopicName};
 
 /// An order to create a topic.
@@ -26,6 +28,8 @@ pub struct Listing {
     pub id: TopicId,
     /// How many partitions it has.
     pub partition_count: usize,
+    /// Replicas of each partition.
+    pub replication_factor: usize,
     /// Whether it is one of the broker's own.
     pub internal: bool,
 }

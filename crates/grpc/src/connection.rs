@@ -159,6 +159,11 @@ pub(crate) struct Info {
     pub(crate) calls: Arc<Calls>,
 }
 
+/// Where a call came from, as groups show it: Kafka's form, a slash and the address.
+pub(crate) fn client_host(extensions: &tonic::Extensions) -> String {
+    extensions.get::<Info>().map_or_else(String::new, |info| format!("/{}", info.peer.ip()))
+}
+
 /// A TCP connection that fails when it stays without a call for too long, or when all are cut.
 pub(crate) struct Connection {
     stream: TcpStream,

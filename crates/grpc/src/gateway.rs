@@ -1,9 +1,10 @@
 //! What the services share: the broker, the bounds, and the end of it all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rafka_broker::Broker;
-use rafka_core::{ByteSize, Clock};
+use rafka_broker::{Broker, Error, TopicRef};
+use rafka_core::{ByteSize, Clock, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ pub(crate) struct Gateway {
     pub(crate) tasks: TaskTracker,
     readers: Arc<Semaphore>,
     catch_up: Arc<Semaphore>,
+    next_partition: AtomicU32,
 }
 
 impl Gateway {
@@ -42,7 +44,30 @@ impl Gateway {
             tasks,
             readers: Arc::new(Semaphore::new(readers)),
             catch_up: Arc::new(Semaphore::new(catch_up)),
+            next_partition: AtomicU32::new(0),
         }
+    }
+
+    /// How many partitions a topic has that is written to: one that is named and does not exist is
+    /// created, if the node allows it.
+    ///
+    /// # Errors
+    /// If it does not exist and is not created.
+    pub(crate) async fn partition_count(&self, topic: &TopicRef) -> Result<u32, Error> {
+        match (self.broker.partition_count(topic), topic) {
+            (Err(error), TopicRef::Name(name))
+                if error.code == ErrorCode::UnknownTopicOrPartition =>
+            {
+                self.broker.topic_or_create(name).await?;
+                self.broker.partition_count(topic)
+            }
+            (known, _) => known,
+        }
+    }
+
+    /// A partition for records without a key: another at each call.
+    pub(crate) fn next_partition(&self, partition_count: u32) -> u32 {
+        self.next_partition.fetch_add(1, Ordering::Relaxed) % partition_count
     }
 
     /// A place among the readers.

@@ -5,6 +5,7 @@ mod fetch;
 mod offsets;
 mod plain;
 mod produce;
+mod reader;
 mod subscribe;
 mod unpack;
 
@@ -20,7 +21,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::connection::Info;
+use crate::connection;
 use crate::gateway::Gateway;
 use crate::intake::Ledger;
 
@@ -71,7 +72,7 @@ impl log_server::Log for Log {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let host = client_host(&request);
+        let host = connection::client_host(request.extensions());
         let gateway = Arc::clone(&self.gateway);
         let answers = subscribe::start(gateway, request.into_inner(), host)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
@@ -83,9 +84,4 @@ impl log_server::Log for Log {
     ) -> Result<Response<ListOffsetsResponse>, Status> {
         offsets::list(&self.gateway.broker, request.into_inner()).await.map(Response::new)
     }
-}
-
-/// Where a call came from, as groups show it.
-pub(crate) fn client_host<T>(request: &Request<T>) -> String {
-    request.extensions().get::<Info>().map_or_else(String::new, |info| format!("/{}", info.peer.ip()))
 }

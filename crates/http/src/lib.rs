@@ -5,10 +5,11 @@
 #![warn(missing_docs)]
 
 mod connection;
+mod metrics;
 mod routes;
 mod server;
 mod settings;
 
-pub use prometheus_client::registry::Registry;
+pub use metrics::{Family, Gather, Point, Value};
 pub use server::{Handle, Metrics, StartError, State, start};
 pub use settings::{InvalidSettings, Settings};

@@ -4,9 +4,9 @@ use axum::Router;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::text;
 use tokio::sync::watch;
 
+use crate::metrics;
 use crate::server::{Metrics, State};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -18,14 +18,14 @@ struct Shared {
     metrics: Metrics,
 }
 
-pub(crate) fn router(state: watch::Receiver<State>, shown: Metrics) -> Router {
+pub(crate) fn router(state: watch::Receiver<State>, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape))
         .fallback(elsewhere)
         .method_not_allowed_fallback(only_read)
-        .with_state(Shared { state, metrics: shown })
+        .with_state(Shared { state, metrics })
 }
 
 /// Every answer closes its connection, so that a connection's deadline is its request's.
@@ -63,13 +63,12 @@ async fn readyz(axum::extract::State(shared): axum::extract::State<Shared>) -> R
     answer(status, PLAIN, body)
 }
 
-async fn metrics(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
-    let Some(registry) = shared.metrics.get() else {
+async fn scrape(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+    let Some(gather) = shared.metrics.get() else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting\n".to_owned());
     };
-    let mut body = String::new();
-    match text::encode(&mut body, registry) {
-        Ok(()) => answer(StatusCode::OK, OPEN_METRICS, body),
+    match metrics::encode(gather().await) {
+        Ok(body) => answer(StatusCode::OK, OPEN_METRICS, body),
         Err(error) => {
             answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("metrics: {error}\n"))
         }

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Bounded;
+use crate::metrics::Gather;
 use crate::routes;
 use crate::settings::Settings;
 
@@ -28,8 +28,8 @@ pub enum State {
     Failed(String),
 }
 
-/// Where the node puts its metrics once it has any: health is told before that.
-pub type Metrics = Arc<OnceLock<Registry>>;
+/// Where the node puts its source of metrics once it has one: health is told before that.
+pub type Metrics = Arc<OnceLock<Gather>>;
 
 /// The address cannot be listened on. Nothing was started.
 #[derive(Debug, thiserror::Error)]

@@ -78,7 +78,9 @@ pub enum OpenError {
         cause: RestoreError,
     },
     /// The file belongs to a cluster that this node is not a member of.
-    #[error("{path} is not the metadata of node {node}: the file was copied, or the node's identity was lost")]
+    #[error(
+        "{path} is not the metadata of node {node}: the file was copied, or the node's identity was lost"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,

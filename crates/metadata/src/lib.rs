@@ -9,6 +9,7 @@ pub mod codec;
 mod effect;
 mod error;
 mod group;
+pub mod inspect;
 mod metadata;
 mod ops;
 mod partition;

@@ -57,8 +57,16 @@ type Answer = oneshot::Sender<Result<Outcome, ProposeError>>;
 
 #[derive(Debug)]
 enum Message {
-    Propose { proposed: Proposed, answer: Answer, room: OwnedSemaphorePermit },
+    Propose(Box<Waiting>),
     Stop { done: oneshot::Sender<()> },
+}
+
+/// A command that waits to be committed.
+#[derive(Debug)]
+struct Waiting {
+    proposed: Proposed,
+    answer: Answer,
+    room: OwnedSemaphorePermit,
 }
 
 /// An answer that is on its way.
@@ -138,7 +146,7 @@ impl Metadata {
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
         let room = room.map_err(|_closed| ProposeError::Stopped)?;
         let (answer, pending) = oneshot::channel();
-        let message = Message::Propose { proposed, answer, room };
+        let message = Message::Propose(Box::new(Waiting { proposed, answer, room }));
         self.queue.send(message).await.map_err(|_stopped| ProposeError::Stopped)?;
         Ok(Pending(pending))
     }
@@ -248,7 +256,8 @@ fn run(
         // What queued up while the last batch was written becomes one batch.
         while let Some(next) = message {
             match next {
-                Message::Propose { proposed, answer, room } => {
+                Message::Propose(waiting) => {
+                    let Waiting { proposed, answer, room } = *waiting;
                     batch.push(proposed);
                     answers.push((answer, room));
                 }
@@ -277,7 +286,6 @@ fn run(
         done.send(()).ok();
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -180,9 +180,8 @@ impl Partition {
     }
 
     fn nodes(&self, places: Places) -> impl Iterator<Item = NodeId> {
-        let chosen = move |(place, replica): (usize, &Replica)| {
-            places.has(place).then_some(replica.node)
-        };
+        let chosen =
+            move |(place, replica): (usize, &Replica)| places.has(place).then_some(replica.node);
         self.replicas.iter().enumerate().filter_map(chosen)
     }
 
@@ -282,7 +281,8 @@ impl Partition {
     fn places(&self, nodes: &[NodeId]) -> Result<Places, InvalidAssignment> {
         let mut places = Places::default();
         for node in nodes {
-            let place = self.place_of(*node).ok_or(InvalidAssignment("a node that is no replica"))?;
+            let place =
+                self.place_of(*node).ok_or(InvalidAssignment("a node that is no replica"))?;
             places.insert(place);
         }
         Ok(places)

@@ -57,7 +57,10 @@ mod tests {
                     leaders[usize::try_from(leader).expect("ids count from 0")] += 1;
                 }
                 let (least, most) = (leaders.iter().min(), leaders.iter().max());
-                assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{leaders:?}");
+                assert!(
+                    most.zip(least).is_some_and(|(most, least)| most - least <= 1),
+                    "{leaders:?}"
+                );
             }
         }
     }

@@ -107,7 +107,9 @@ pub enum Refused {
         asked: u64,
     },
     /// There are not so many nodes, or it is 0.
-    #[error("replication factor {asked} of topic {name} is not from 1 to the number of nodes, {nodes}")]
+    #[error(
+        "replication factor {asked} of topic {name} is not from 1 to the number of nodes, {nodes}"
+    )]
     ReplicationFactor {
         /// The topic.
         name: TopicName,

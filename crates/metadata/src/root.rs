@@ -247,6 +247,5 @@ pub(crate) fn alter(
     has_changed
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::group::ShardCount;
-use crate::topic::PARTITIONS_PER_TOPIC_MAX;
 use crate::partition::REPLICAS_MAX;
+use crate::topic::PARTITIONS_PER_TOPIC_MAX;
 use crate::topic_config::TopicDefaults;
 
 /// What a node's owner can choose about topics and metadata. A restart applies changes.
@@ -44,7 +44,11 @@ impl Settings {
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let check = |key, value: u64, max: usize| {
             let max = max as u64;
-            if 1 <= value && value <= max { Ok(()) } else { Err(InvalidSetting { key, value, max }) }
+            if 1 <= value && value <= max {
+                Ok(())
+            } else {
+                Err(InvalidSetting { key, value, max })
+            }
         };
         check("num_partitions", u64::from(self.num_partitions), PARTITIONS_PER_TOPIC_MAX)?;
         match self.default_replication_factor {
@@ -69,9 +73,10 @@ mod tests {
 
     #[test]
     fn settings_are_read_with_their_defaults_and_written_back() {
-        let settings: Settings =
-            serde_json::from_str(r#"{"num_partitions": 4, "topic_defaults": {"log_retention_ms": 1}}"#)
-                .expect("valid");
+        let settings: Settings = serde_json::from_str(
+            r#"{"num_partitions": 4, "topic_defaults": {"log_retention_ms": 1}}"#,
+        )
+        .expect("valid");
         assert_eq!(settings.shards.count(), 16);
         assert_eq!(settings.num_partitions, 4);
         let written = serde_json::to_string(&Settings::default()).expect("written");

@@ -144,12 +144,8 @@ impl Shard {
         }
         let mut partitions = Partitions::default();
         partitions.extend(new_partitions(&new.name, 0, &new.partitions)?);
-        let topic = Topic {
-            id: new.id,
-            name: new.name.clone(),
-            configs: new.configs.clone(),
-            partitions,
-        };
+        let topic =
+            Topic { id: new.id, name: new.name.clone(), configs: new.configs.clone(), partitions };
         let topic = Arc::new(topic);
         self.insert(Arc::clone(&topic));
         Ok(vec![Effect::TopicCreated(topic)])
@@ -315,7 +311,6 @@ fn new_partitions(
     let refuse = |cause| Refused::Assignment { topic: topic.clone(), cause };
     added.iter().map(|replicas| Partition::new(replicas.clone()).map_err(refuse)).collect()
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rafka_storage::disk::{Disk, Open};
 use rafka_storage::redb_backend::DiskBackend;
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend, TableDefinition};
 
 use crate::group::Group;
 
@@ -108,7 +108,12 @@ impl Store {
     /// If it is damaged, of another version, or cannot be read. Then nothing was changed.
     pub(crate) fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Vec<Saved>), Error> {
         let database = match disk.open(path, Open::EXISTING) {
-            Ok(file) => open_on(DiskBackend::new(file), path)?,
+            Ok(file) => {
+                // The last start may have died between giving the file its name and making that
+                // durable: a later power cut would take all that was committed since.
+                sync_dir_of(&*disk, path)?;
+                open_on(DiskBackend::new(file), path)?
+            }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 create(&*disk, path)?;
                 reopen(&*disk, path)?
@@ -123,11 +128,6 @@ impl Store {
             store.note(group.group, group.last());
         }
         Ok((store, saved))
-    }
-
-    /// The file's path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Makes the changes durable, all or none.
@@ -181,6 +181,23 @@ impl Store {
     }
 }
 
+/// What is stored in a file that is only looked at: what an unclean stop left is repaired in memory.
+///
+/// # Errors
+/// If the bytes are damaged or of another version.
+pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Vec<Saved>, Error> {
+    let memory = redb::backends::InMemoryBackend::new();
+    let len = bytes.len() as u64;
+    memory.set_len(len).and_then(|()| memory.write(0, bytes)).map_err(|cause| Error::Io {
+        verb: "read",
+        path: path.to_owned(),
+        cause,
+    })?;
+    let database = open_on(memory, path)?;
+    check_version(&database, path)?;
+    load(&database, path)
+}
+
 /// Makes the file under another name first, so that there is never half of one under its own.
 fn create(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
     let new = path.with_extension("redb.new");
@@ -194,20 +211,25 @@ fn create(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
     found(&database).map_err(failed("write", &new))?;
     drop(database);
     disk.rename(&new, path).map_err(io("rename", &new))?;
-    match path.parent() {
-        Some(dir) => disk.sync_dir(dir).map_err(io("sync", dir)),
-        None => Ok(()),
-    }
+    sync_dir_of(disk, path)
+}
+
+/// Makes the file's name durable.
+fn sync_dir_of(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(dir).map_err(|cause| Error::Io { verb: "sync", path: dir.to_owned(), cause })
 }
 
 fn reopen(disk: &dyn Disk, path: &Path) -> Result<Database, Error> {
-    let file = disk
-        .open(path, Open::EXISTING)
-        .map_err(|cause| Error::Io { verb: "open", path: path.to_owned(), cause })?;
+    let file = disk.open(path, Open::EXISTING).map_err(|cause| Error::Io {
+        verb: "open",
+        path: path.to_owned(),
+        cause,
+    })?;
     open_on(DiskBackend::new(file), path)
 }
 
-fn open_on(backend: DiskBackend, path: &Path) -> Result<Database, Error> {
+fn open_on(backend: impl StorageBackend, path: &Path) -> Result<Database, Error> {
     Database::builder()
         .set_cache_size(CACHE_BYTES)
         // A plain open trusts pages that were altered, and may panic over them.
@@ -309,7 +331,8 @@ fn load(database: &Database, path: &Path) -> Result<Vec<Saved>, Error> {
     };
     let (snapshots, commands) = read().map_err(failed("read", path))?;
     let mut groups = std::collections::BTreeMap::new();
-    let group_of = |number| Group::from_number(number).ok_or_else(|| corrupt(path, "a group's number"));
+    let group_of =
+        |number| Group::from_number(number).ok_or_else(|| corrupt(path, "a group's number"));
     for (number, value) in snapshots {
         let group = group_of(number)?;
         let (index, snapshot) =
@@ -319,9 +342,11 @@ fn load(database: &Database, path: &Path) -> Result<Vec<Saved>, Error> {
     }
     for ((number, index), value) in commands {
         let group = group_of(number)?;
-        let saved = groups
-            .entry(group)
-            .or_insert_with(|| Saved { group, snapshot: None, commands: Vec::new() });
+        let saved = groups.entry(group).or_insert_with(|| Saved {
+            group,
+            snapshot: None,
+            commands: Vec::new(),
+        });
         match unseal(group, &value) {
             Some((found, command))
                 if found == index && saved.last().checked_add(1) == Some(index) =>

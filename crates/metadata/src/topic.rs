@@ -46,14 +46,14 @@ impl Topic {
 
     pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, codec::Error> {
         let id = TopicId(from.uuid()?);
-        let name = TopicName::new(from.text()?).map_err(|_name| from.invalid("a bad topic name"))?;
+        let name =
+            TopicName::new(from.text()?).map_err(|_name| from.invalid("a bad topic name"))?;
         let configs = from.texts()?;
         let count = from.count(Partition::ENCODED_MIN)?;
         if count == 0 || PARTITIONS_PER_TOPIC_MAX < count {
             return Err(from.invalid("a topic without partitions or with too many"));
         }
-        let decoded =
-            (0..count).map(|_| Partition::decode(from)).collect::<Result<Vec<_>, _>>()?;
+        let decoded = (0..count).map(|_| Partition::decode(from)).collect::<Result<Vec<_>, _>>()?;
         let mut partitions = Partitions::default();
         partitions.extend(decoded);
         Ok(Self { id, name, configs, partitions })
@@ -199,7 +199,8 @@ mod tests {
             |partition| partition.leader() == Some(NodeId(2)),
             |partition| partition.begin_session(NodeId(2), StorageEpoch(0)),
         );
-        let expected: Vec<_> = (0..700).filter(|index| index % 3 == 2).map(PartitionIndex).collect();
+        let expected: Vec<_> =
+            (0..700).filter(|index| index % 3 == 2).map(PartitionIndex).collect();
         assert_eq!(changed, expected);
         assert!(topic.get(PartitionIndex(700)).is_none());
         assert!(topic.get(PartitionIndex(-1)).is_none());

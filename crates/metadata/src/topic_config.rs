@@ -85,9 +85,11 @@ fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> InvalidConf
     // A long text is nobody's typing error, and measuring it costs its length squared.
     let is_near = |known: &&'static str| strsim::jaro_winkler(name, known) >= 0.8;
     let nearest = (name.len() <= 64)
-        .then(|| known.filter(is_near).max_by(|a, b| {
-            strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b))
-        }))
+        .then(|| {
+            known.filter(is_near).max_by(|a, b| {
+                strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b))
+            })
+        })
         .flatten();
     InvalidConfig::UnknownKey { name: shortened(name), nearest }
 }

@@ -1,6 +1,7 @@
 //! What is agreed on, as readers see it: a snapshot of all groups that costs nothing to hold.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use rafka_core::{NodeId, TopicId, TopicName};
@@ -13,10 +14,19 @@ use crate::topic::Topic;
 use crate::topic_config::{ConfigEntry, Defaults, TopicConfig, TopicDefaults};
 
 /// What is agreed on at one moment. Cheap to clone; later changes make other views.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct View(Arc<Inner>);
 
-#[derive(Debug)]
+impl fmt::Debug for View {
+    /// Short: the whole state would be megabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("version", &self.version())
+            .field("topics", &self.topic_count())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     version: u64,
     node: NodeId,

@@ -25,6 +25,9 @@ use crate::view::View;
 /// A group is not snapshotted before its commands have cost this many bytes to keep and replay.
 const LOG_COST_MIN: usize = 64 << 10;
 
+/// What keeping a command costs beside its own bytes: key, seal, page.
+const COMMAND_COST: usize = 32;
+
 /// What replaying the change of one partition costs, as if it were bytes to read.
 const PARTITION_COST: usize = 16;
 
@@ -120,14 +123,7 @@ impl Writer {
             return Err(OpenError::Foreign { path, node });
         };
         let view = first_view(&state, &tails, (node_id, foundation), settings);
-        Ok(Self {
-            store,
-            state,
-            tails,
-            view: Arc::new(RwLock::new(view)),
-            observer,
-            dead: None,
-        })
+        Ok(Self { store, state, tails, view: Arc::new(RwLock::new(view)), observer, dead: None })
     }
 
     /// Where readers find the newest view.
@@ -142,10 +138,7 @@ impl Writer {
 
     /// Applies the commands in order and makes those that changed something durable together.
     /// Blocks. One answer for each command.
-    pub(crate) fn commit(
-        &mut self,
-        proposed: &[Proposed],
-    ) -> Vec<Result<Outcome, ProposeError>> {
+    pub(crate) fn commit(&mut self, proposed: &[Proposed]) -> Vec<Result<Outcome, ProposeError>> {
         if let Some(cause) = &self.dead {
             return proposed.iter().map(|_| Err(ProposeError::Dead(Arc::clone(cause)))).collect();
         }
@@ -260,7 +253,7 @@ fn cost(bytes: &[u8], effects: &[Effect]) -> usize {
         Effect::PartitionsChanged { partitions, .. } => partitions.len(),
         _ => 0,
     };
-    bytes.len() + PARTITION_COST * effects.iter().map(partitions).sum::<usize>()
+    COMMAND_COST + bytes.len() + PARTITION_COST * effects.iter().map(partitions).sum::<usize>()
 }
 
 fn due_snapshots(state: &State, tails: &mut Vec<Tail>) -> Vec<Change<'static>> {
@@ -275,6 +268,14 @@ fn due_snapshots(state: &State, tails: &mut Vec<Tail>) -> Vec<Change<'static>> {
         }
     }
     changes
+}
+
+/// The state that the saved groups say.
+pub(crate) fn rebuild(saved: &[Saved]) -> Result<State, crate::state::RestoreError> {
+    let mut state = State::default();
+    let mut tails = Vec::new();
+    saved.iter().try_for_each(|group| replay(group, &mut state, &mut tails))?;
+    Ok(state)
 }
 
 fn replay(
@@ -324,7 +325,6 @@ fn found(
     tracing::info!(cluster = %cluster, shards = settings.shards.count(), "cluster of one founded");
     Ok(())
 }
-
 
 #[cfg(test)]
 mod tests;

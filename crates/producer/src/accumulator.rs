@@ -130,6 +130,11 @@ impl Accumulator {
         buffers.slots.resize(topic.partitions.len().max(buffers.slots.len()), None);
     }
 
+    /// Whether the topic was learnt.
+    pub(crate) fn knows(&self, topic: &str) -> bool {
+        self.topics.contains_key(topic)
+    }
+
     /// Takes a record, which costs `cost` bytes of the buffer.
     pub(crate) fn append(
         &mut self,

@@ -76,6 +76,9 @@ struct Entry {
     in_doubt: bool,
     /// Whether one before it was given up, so that the node may miss that one's number.
     after_gap: bool,
+    /// How many batches after it were acked or given up before it. They too fill the node's memory
+    /// of the last five batches, beyond which it would not recognise this one.
+    passed: usize,
     last_failure: Option<String>,
 }
 
@@ -137,7 +140,9 @@ impl Flight {
     pub(crate) fn can_admit(&self, now: Time) -> bool {
         let named = !self.idempotent || self.identity.is_some();
         let all_sent = self.entries.iter().all(|entry| entry.place != Place::Waiting);
-        named && all_sent && self.entries.len() < self.window() && self.retry_at <= now
+        let passed = self.entries.front().map_or(0, |entry| entry.passed);
+        let room = self.entries.len() + passed < self.window();
+        named && all_sent && room && self.retry_at <= now
     }
 
     /// The identity and sequence number that the next batch must carry.
@@ -156,6 +161,7 @@ impl Flight {
             place: Place::Waiting,
             in_doubt: false,
             after_gap: std::mem::take(&mut self.gap_at_end),
+            passed: 0,
             last_failure: None,
         });
         self.next_sequence = advance(self.next_sequence, records);
@@ -208,6 +214,7 @@ impl Flight {
         let Some(index) = self.find_sent(request) else { return consequences };
         self.proven = true;
         self.failures = 0;
+        self.note_passed(index);
         if let Some(entry) = self.entries.remove(index)
             && let Some(receipt) = entry.receipt
         {
@@ -285,16 +292,25 @@ impl Flight {
     /// numbers of those after it.
     fn abandon(&mut self, index: usize) -> Option<Entry> {
         let entry = self.entries.remove(index)?;
+        if index == self.entries.len() && !entry.in_doubt {
+            // The node has not taken the number: the next batch has it.
+            self.next_sequence = entry.sequence;
+            self.gap_at_end |= entry.after_gap;
+            return Some(entry);
+        }
         match self.entries.get_mut(index) {
             Some(next) => next.after_gap = true,
-            // The node has not taken the number: the next batch has it.
-            None if !entry.in_doubt => {
-                self.next_sequence = entry.sequence;
-                self.gap_at_end |= entry.after_gap;
-            }
             None => self.gap_at_end = true,
         }
+        self.note_passed(index);
         Some(entry)
+    }
+
+    /// A batch after the first `index` ones is no longer open, but the node may have stored it.
+    fn note_passed(&mut self, index: usize) {
+        for passed in self.entries.range_mut(..index) {
+            passed.passed += 1;
+        }
     }
 
     fn give_up(
@@ -391,7 +407,7 @@ impl Flight {
             batch.set_producer(identity.id, identity.epoch, self.next_sequence);
             entry.bytes = batch.to_bytes();
             entry.sequence = self.next_sequence;
-            (entry.in_doubt, entry.after_gap) = (false, false);
+            (entry.in_doubt, entry.after_gap, entry.passed) = (false, false, 0);
             self.next_sequence = advance(self.next_sequence, entry.records);
         }
     }

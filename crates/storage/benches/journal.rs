@@ -108,9 +108,8 @@ impl Lane {
     fn open(dir: &Path) -> Self {
         let disk = Arc::new(OsDisk);
         let settings = Settings::default();
-        let recovery =
-            Recovery::scan(disk, dir, Durability::Fsync, settings, &mut |_, _| Ok(()))
-                .expect("the directory is new");
+        let recovery = Recovery::scan(disk, dir, Durability::Fsync, settings, &mut |_, _| Ok(()))
+            .expect("the directory is new");
         let durable = Arc::new(Durable::default());
         let surroundings = Surroundings {
             clock: Arc::new(SystemClock::new()),

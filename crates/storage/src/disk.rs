@@ -123,6 +123,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 }
 
 /// An open file. All calls may be made from several threads at once.
+#[expect(clippy::len_without_is_empty, reason = "the length may be unreadable; nobody asks for 0")]
 pub trait File: Send + Sync + fmt::Debug {
     /// Reads into `out` from `position` on. Returns the number of bytes read, which is less than
     /// `out.len()` only at the end of the file.

@@ -20,11 +20,13 @@ mod release;
 mod shared;
 mod signal;
 mod stats;
+mod stop;
 mod write;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -39,6 +41,8 @@ use crate::disk::{Disk, Lock};
 use crate::journal::{Driver, Journal};
 use crate::manifest::Manifest;
 use crate::segment::Store;
+#[cfg(any(test, feature = "testing"))]
+use crate::Durability;
 use crate::{
     AppendError, Appended, Bounds, CleanReport, Engine, Error, LogId, LogSettings, Observer,
     ReadError, Recovered, Settings, TimedOffset,
@@ -112,7 +116,9 @@ struct Inner {
     /// Distinct settings are few; logs share them.
     distinct_settings: Mutex<Vec<Arc<LogSettings>>>,
     counters: Counters,
-    _lock: Lock,
+    is_stopped: AtomicBool,
+    /// Of the directory. Given back when the engine stops.
+    lock: Mutex<Option<Lock>>,
 }
 
 /// What only the holder of the maintenance lock touches.
@@ -162,6 +168,20 @@ impl FileEngine {
     /// Does what is due of the work behind the calls, once. For [`Driver::Manual`].
     pub fn step(&self) {
         self.inner.step();
+    }
+
+    /// The journal of a lane, if a log has used it: for tests that write its groups one by one, in
+    /// an order of their own.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn journal(&self, lane: Durability) -> Option<&Journal> {
+        self.inner.journals.of(lane).get()
+    }
+
+    /// Does what the flusher would do now, and nothing of the journal's work: for the same tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn tick(&self) {
+        self.inner.tick();
     }
 }
 

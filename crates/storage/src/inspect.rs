@@ -5,7 +5,7 @@
 
 mod files;
 mod item;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 mod verify;
 

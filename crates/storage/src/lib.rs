@@ -9,6 +9,7 @@ pub mod contract;
 mod compaction;
 pub mod disk;
 mod engine;
+mod file;
 mod handle_cache;
 pub mod inspect;
 mod manifest;
@@ -18,11 +19,15 @@ mod memory_limit;
 pub mod redb_backend;
 mod retention;
 mod segment;
+mod settings;
 mod sidecar;
 mod tail;
 
+pub use file::{FileEngine, Started, Stats, Surroundings};
 pub use memory::MemoryEngine;
 pub use memory_limit::memory_limit;
+pub use settings::{InvalidSetting, Settings};
+pub use sidecar::SidecarStats;
 pub use engine::{
     AppendError, Appended, Bounds, CleanReport, Cleanup, Durability, Engine, Error, LogId,
     LogSettings, Observer, ReadError, Recovered, TimedOffset,

@@ -104,7 +104,7 @@ impl Inner {
         };
         let batches = match limit {
             Some(limit) if position.offset < below => {
-                self.read(&partition, position, below, limit).await?
+                self.read(&position.topic, &partition, position.offset, below, limit).await?
             }
             _ => Vec::new(),
         };
@@ -116,14 +116,16 @@ impl Inner {
         })
     }
 
-    async fn read(
+    /// Reads from memory, or else on a thread that may block.
+    pub(super) async fn read(
         &self,
+        topic: &TopicRef,
         partition: &Partition,
-        position: &Position,
+        from: Offset,
         below: Offset,
         limit: ByteSize,
     ) -> Result<Vec<Batch>, Error> {
-        let (log, from) = (partition.log, position.offset);
+        let log = partition.log;
         let read = match self.engine.read_hot(log, from, below, limit) {
             Some(read) => read,
             None => {
@@ -132,7 +134,7 @@ impl Inner {
                 self.blocking(move || engine.read(log, from, below, limit)).await?
             }
         };
-        read.map_err(|error| read_failed(&position.topic, error))
+        read.map_err(|error| read_failed(topic, error))
     }
 
     /// Runs something that may touch the disk on a thread that may block. Bounded.

@@ -40,7 +40,9 @@ impl Broker {
             let message = format!("topic {} belongs to the broker and stays", topic.name);
             return Err(Error::new(ErrorCode::PolicyViolation, message));
         }
-        self.inner.metadata.delete_topic(topic.id).await.map(drop).map_err(refused)
+        self.inner.metadata.delete_topic(topic.id).await.map_err(refused)?;
+        self.inner.groups.forget_topic(topic.name.clone()).await;
+        Ok(())
     }
 
     /// Gives a topic more partitions, `total` in all.
@@ -100,6 +102,7 @@ impl Broker {
             name: topic.name.clone(),
             id: topic.id,
             partition_count: topic.partitions.len(),
+            replication_factor: replication_factor(topic),
             internal: topic.name.is_internal(),
         };
         self.inner.metadata.view().topics().iter().map(listing).collect()
@@ -111,6 +114,15 @@ impl Broker {
     /// If there is no such topic.
     pub fn describe_topic(&self, topic: &TopicRef) -> Result<Description, Error> {
         self.inner.find_topic(topic).map(|topic| self.inner.describe(&topic))
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub fn partition_count(&self, topic: &TopicRef) -> Result<u32, Error> {
+        let count = self.inner.find_topic(topic)?.partitions.len();
+        Ok(u32::try_from(count).expect("partitions are numbered with 31 bits"))
     }
 
     /// A topic in detail; one that does not exist is created if the settings allow that
@@ -206,10 +218,7 @@ impl Inner {
             name: topic.name.clone(),
             id: topic.id,
             internal: topic.name.is_internal(),
-            replication_factor: topic
-                .partitions
-                .get(PartitionIndex(0))
-                .map_or(0, |partition| partition.replicas().len()),
+            replication_factor: replication_factor(topic),
             partitions,
         }
     }
@@ -226,4 +235,8 @@ impl Inner {
 /// What a client is told when the metadata refuses an order.
 pub(super) fn refused(error: metadata::ProposeError) -> Error {
     Error::new(error.code(), error.to_string())
+}
+
+fn replication_factor(topic: &metadata::Topic) -> usize {
+    topic.partitions.get(PartitionIndex(0)).map_or(0, |partition| partition.replicas().len())
 }

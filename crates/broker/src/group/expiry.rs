@@ -81,7 +81,7 @@ impl Group {
         self.state = State::Dead;
         self.pending.clear();
         self.expiry_at = None;
-        let offsets = self.known_partitions();
+        let offsets = self.known_partitions(|_| true);
         let mut records: Vec<Record> =
             offsets.iter().map(|partition| record::offset_tombstone(&self.id, partition)).collect();
         if self.is_recorded {

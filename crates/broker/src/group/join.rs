@@ -35,12 +35,7 @@ impl Group {
         }
     }
 
-    fn try_join(
-        &mut self,
-        join: Join,
-        waiter: Waiter,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), Refusal> {
+    fn try_join(&mut self, join: Join, waiter: Waiter, turn: &mut Turn<'_>) -> Result<(), Refusal> {
         check_request(&join, turn.settings)?;
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable.into());
@@ -135,7 +130,8 @@ impl Group {
             self.leader = Some(Arc::clone(id));
         }
         let joining = joining(&join, waiter);
-        self.roster.insert(id, Member::new(join.instance.as_deref(), profile(join)));
+        let instance = join.instance.as_deref().map(Arc::from);
+        self.roster.insert(id, Member::new(instance, profile(join)));
         self.roster.await_join(id, joining);
         self.roster.expect_by(id, Some(turn.now + NEWCOMER_TIMEOUT));
         if let State::Preparing(preparing) = &mut self.state

@@ -209,11 +209,16 @@ impl Group {
         }
     }
 
-    /// Answers everyone who still waits: this node coordinates the group no longer.
-    pub(super) fn abandon(&mut self, code: ErrorCode, turn: &mut Turn<'_>) {
+    /// Answers the members that wait for their generation or assignment.
+    pub(super) fn refuse_members(&mut self, code: ErrorCode, turn: &mut Turn<'_>) {
         for id in self.roster.ids(|_| true) {
             self.refuse_waiting(&id, code, turn);
         }
+    }
+
+    /// Answers everyone who still waits: this node coordinates the group no longer.
+    pub(super) fn abandon(&mut self, code: ErrorCode, turn: &mut Turn<'_>) {
+        self.refuse_members(code, turn);
         for write in std::mem::take(&mut self.writes).into_values() {
             match write {
                 Write::Commit(Commit { waiter, .. })

@@ -230,8 +230,8 @@ impl Group {
 
     /// The topic is gone: a later topic of the same name shall not begin at its offsets.
     pub(super) fn forget_topic(&mut self, topic: &TopicName, turn: &mut Turn<'_>) {
-        let partitions: Vec<Partition> =
-            self.known_partitions().into_iter().filter(|(name, _)| name == topic).collect();
+        let known = self.known_partitions(|(name, _)| name == topic);
+        let partitions: Vec<Partition> = known.into_iter().collect();
         if !partitions.is_empty() && self.state != State::Dead {
             self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
         }
@@ -269,10 +269,14 @@ impl Group {
             || self.committing().any(|(committing, _)| committing == partition)
     }
 
-    /// All partitions with an offset, those of the commits under way included.
-    pub(super) fn known_partitions(&self) -> BTreeSet<Partition> {
+    /// The wanted partitions with an offset, those of the commits under way included.
+    pub(super) fn known_partitions(
+        &self,
+        wanted: impl Fn(&Partition) -> bool,
+    ) -> BTreeSet<Partition> {
         let durable = self.offsets.iter().map(|(partition, _)| partition);
-        durable.chain(self.committing().map(|(partition, _)| partition)).cloned().collect()
+        let all = durable.chain(self.committing().map(|(partition, _)| partition));
+        all.filter(|partition| wanted(partition)).cloned().collect()
     }
 
     fn committing(&self) -> impl Iterator<Item = &(Partition, Entry)> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rafka_core::ErrorCode;
 use rafka_core::consumer_protocol::{PROTOCOL_TYPE, Subscription};
-use rafka_core::{ErrorCode, Time};
 
 use super::effects::{Reply, Turn};
 use super::machine::{Group, Initial, Preparing, State, Write};
@@ -31,8 +31,7 @@ impl Group {
         let is_first = self.state == State::Empty && delay != Duration::ZERO;
         self.sync_by = None;
         self.expiry_at = None;
-        let initial =
-            Initial { remaining: timeout.saturating_sub(delay), has_grown: false };
+        let initial = Initial { remaining: timeout.saturating_sub(delay), has_grown: false };
         let wait = if is_first { delay } else { timeout };
         self.state = State::Preparing(Preparing {
             complete_at: turn.now + wait,
@@ -91,9 +90,8 @@ impl Group {
 
     /// Whether the leader has joined; if it has not, another that has becomes leader.
     fn has_joined_leader(&mut self) -> bool {
-        let has_joined = |id: &Arc<str>| {
-            self.roster.get(id).is_some_and(|member| member.joining().is_some())
-        };
+        let has_joined =
+            |id: &Arc<str>| self.roster.get(id).is_some_and(|member| member.joining().is_some());
         if self.leader.as_ref().is_some_and(has_joined) {
             return true;
         }
@@ -200,15 +198,6 @@ impl Group {
         }
         if let Some(waiter) = self.roster.get_mut(id).and_then(|member| member.syncing.take()) {
             turn.reply(Reply::Sync(waiter, Err(code)));
-        }
-    }
-
-    /// When the current wait for members ends; for tests and descriptions.
-    #[cfg(test)]
-    pub(super) fn complete_at(&self) -> Option<Time> {
-        match self.state {
-            State::Preparing(preparing) => Some(preparing.complete_at),
-            _ => None,
         }
     }
 }

@@ -45,10 +45,19 @@ pub(super) struct Record {
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry {
-    Offset { group: GroupId, partition: Partition, value: Option<OffsetValue> },
-    Group { group: GroupId, value: Option<GroupValue> },
+    Offset {
+        group: GroupId,
+        partition: Partition,
+        value: Option<OffsetValue>,
+    },
+    Group {
+        group: GroupId,
+        value: Option<GroupValue>,
+    },
     /// A kind of record of a later version, which the one who wrote it expects us to pass over.
-    Unknown { key_version: i16 },
+    Unknown {
+        key_version: i16,
+    },
 }
 
 /// A committed offset and when it was committed.

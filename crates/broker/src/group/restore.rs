@@ -63,7 +63,7 @@ impl Group {
             if is_taken {
                 continue;
             }
-            let mut member = Member::new(instance.as_deref(), profile);
+            let mut member = Member::new(instance.as_deref().map(Arc::from), profile);
             (member.is_new, member.is_synced) = (false, true);
             self.roster.insert(&id, member);
             self.roster.assign(&id, assignment);

@@ -47,9 +47,9 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(instance: Option<&str>, profile: Profile) -> Self {
+    pub(super) fn new(instance: Option<Arc<str>>, profile: Profile) -> Self {
         Self {
-            instance: instance.map(Arc::from),
+            instance,
             profile,
             assignment: Bytes::new(),
             joining: None,

@@ -152,9 +152,8 @@ impl Group {
 
     /// Gives a member its session timeout again, unless the group owes it an answer.
     pub(super) fn keep_alive(&mut self, id: &str, turn: &Turn<'_>) {
-        let is_waiting = |member: &super::roster::Member| {
-            member.joining().is_some() || member.syncing.is_some()
-        };
+        let is_waiting =
+            |member: &super::roster::Member| member.joining().is_some() || member.syncing.is_some();
         if self.roster.get(id).is_some_and(|member| !is_waiting(member)) {
             self.roster.touch(&id.into(), turn.now);
         }

@@ -1,10 +1,12 @@
 //! What a client of the listener sees.
 
-use prometheus_client::metrics::counter::Counter;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::Family;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -12,21 +14,15 @@ struct Node {
     handle: Handle,
     state: watch::Sender<State>,
     metrics: Metrics,
-    registry: Registry,
 }
 
 async fn node(change: impl FnOnce(&mut Settings)) -> Node {
     let mut settings = Settings { listen: ([127, 0, 0, 1], 0).into(), ..Settings::default() };
     change(&mut settings);
     let (state, watched) = watch::channel(State::Starting);
-    let mut registry = Registry::with_prefix("rafka");
-    let counter: Counter = Counter::default();
-    counter.inc_by(7);
-    registry.register("test_events", "Events of the test", counter);
     let metrics = Metrics::default();
-    let handle =
-        start(&settings, watched, Arc::clone(&metrics)).await.expect("port 0 is free");
-    Node { handle, state, metrics, registry }
+    let handle = start(&settings, watched, Arc::clone(&metrics)).await.expect("port 0 is free");
+    Node { handle, state, metrics }
 }
 
 impl Node {
@@ -66,14 +62,20 @@ async fn readiness_follows_the_state_and_health_only_its_failure() {
 }
 
 #[tokio::test]
-async fn metrics_are_those_of_the_registry_it_was_given() {
-    let mut node = node(|_| ()).await;
+async fn metrics_are_gathered_for_each_scrape_once_there_are_any() {
+    let node = node(|_| ()).await;
     assert_eq!(node.get("/metrics").await.0, "503", "there are none yet");
-    assert!(node.metrics.set(std::mem::take(&mut node.registry)).is_ok());
+    let scrapes = Arc::new(AtomicU64::new(6));
+    let gather: Gather = Arc::new(move || {
+        let count = scrapes.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::pin(async move { vec![Family::counter("test_events", "Events of the test", count)] })
+    });
+    assert!(node.metrics.set(gather).is_ok());
     let (status, body) = node.get("/metrics").await;
     assert_eq!(status, "200");
     assert!(body.contains("\nrafka_test_events_total 7\n"), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
+    assert!(node.get("/metrics").await.1.contains("\nrafka_test_events_total 8\n"));
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ fn text_map(values: &[(&str, &str)]) -> BTreeMap<String, String> {
     values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, ProposeError>) -> ErrorCode {
+fn code<T: fmt::Debug>(result: Result<T, ProposeError>) -> ErrorCode {
     result.expect_err("refused").code()
 }
 
@@ -218,7 +218,8 @@ async fn producer_ids_are_never_given_twice() {
         let metadata = metadata.clone();
         tasks.spawn(async move { metadata.producer_id_block().await.expect("memory") });
     }
-    let mut starts: Vec<_> = tasks.join_all().await.into_iter().map(|block| block.start.0).collect();
+    let mut starts: Vec<_> =
+        tasks.join_all().await.into_iter().map(|block| block.start.0).collect();
     starts.sort_unstable();
     assert_eq!(starts, (0..20).map(|number| number * 1000).collect::<Vec<_>>());
 }

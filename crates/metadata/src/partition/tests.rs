@@ -71,8 +71,12 @@ fn the_last_copy_lost_leaves_the_partition_without_a_leader() {
 #[test]
 fn an_eligible_replica_leads_when_it_returns_and_nobody_else_does() {
     let mut partition = partition(&[0, 1]);
-    let nobody =
-        Assignment { isr: smallvec![], elr: smallvec![NodeId(1)], leader: None, ..assignment(&partition) };
+    let nobody = Assignment {
+        isr: smallvec![],
+        elr: smallvec![NodeId(1)],
+        leader: None,
+        ..assignment(&partition)
+    };
     partition.assign(&nobody, false).expect("a leader may be missing");
     assert!(!partition.clone().begin_session(NodeId(7), StorageEpoch(0)));
     assert!(partition.begin_session(NodeId(1), StorageEpoch(0)));
@@ -106,7 +110,10 @@ fn an_assignment_that_contradicts_itself_is_refused_and_changes_nothing() {
         assert_eq!(partition, self::partition(&[0, 1]));
     };
     check(Assignment { replicas: smallvec![], ..base.clone() }, "no replica");
-    check(Assignment { replicas: smallvec![replica(0), replica(0)], ..base.clone() }, "a node twice");
+    check(
+        Assignment { replicas: smallvec![replica(0), replica(0)], ..base.clone() },
+        "a node twice",
+    );
     check(Assignment { isr: smallvec![NodeId(5)], ..base.clone() }, "a node that is no replica");
     check(
         Assignment { elr: smallvec![NodeId(1)], ..base.clone() },
@@ -115,7 +122,12 @@ fn an_assignment_that_contradicts_itself_is_refused_and_changes_nothing() {
     check(Assignment { isr: smallvec![NodeId(1)], ..base.clone() }, "a leader that is not in sync");
     let newcomer: Replicas = smallvec![replica(0), replica(1), replica(2)];
     check(
-        Assignment { replicas: newcomer, isr: smallvec![NodeId(2)], leader: Some(NodeId(2)), ..base.clone() },
+        Assignment {
+            replicas: newcomer,
+            isr: smallvec![NodeId(2)],
+            leader: Some(NodeId(2)),
+            ..base.clone()
+        },
         "a leader that may miss acked records",
     );
     let reborn = Replica { node: NodeId(1), storage: StorageEpoch(9) };

@@ -73,13 +73,6 @@ impl Root {
             node_configs.insert(node, from.texts()?);
         }
         from.finish()?;
-        Ok(Self {
-            foundation,
-            members,
-            node_next,
-            producer_id_next,
-            cluster_configs,
-            node_configs,
-        })
+        Ok(Self { foundation, members, node_next, producer_id_next, cluster_configs, node_configs })
     }
 }

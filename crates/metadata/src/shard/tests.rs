@@ -52,7 +52,10 @@ fn a_name_is_taken_by_what_kafka_holds_to_be_the_same() {
     );
     assert_eq!(
         refused(&mut shard, &create(2, "a_b", &[&[0]])),
-        (17, "topic a_b collides with topic a.b: names must differ in more than . and _".to_owned())
+        (
+            17,
+            "topic a_b collides with topic a.b: names must differ in more than . and _".to_owned()
+        )
     );
     assert!(shard.topic(&name("a_b")).is_none(), "the other name finds nothing");
     assert!(shard.apply(&create(2, "a-b", &[&[0]])).is_ok());
@@ -127,11 +130,8 @@ fn configs_are_set_and_go_back_to_the_default() {
 
 #[test]
 fn one_command_ends_all_leaderships_of_a_restarted_node() {
-    let mut shard = shard_with(&[
-        (1, "a", &[&[0], &[1], &[0]]),
-        (2, "b", &[&[1, 0]]),
-        (3, "c", &[&[0, 1]]),
-    ]);
+    let mut shard =
+        shard_with(&[(1, "a", &[&[0], &[1], &[0]]), (2, "b", &[&[1, 0]]), (3, "c", &[&[0, 1]])]);
     let begin = |session| Command::BeginSession {
         node: NodeId(0),
         session: SessionEpoch(session),

@@ -69,7 +69,8 @@ fn root_command(rng: &mut Rng) -> root::Command {
 fn change(rng: &mut Rng, topic: &crate::Topic) -> shard::Command {
     let partition = PartitionIndex(rng.random_range(0..3));
     let known = topic.partitions.get(partition);
-    let mut nodes = || (0..rng.random_range(0..3)).map(|_| NodeId(rng.random_range(0..NODES))).collect();
+    let mut nodes =
+        || (0..rng.random_range(0..3)).map(|_| NodeId(rng.random_range(0..NODES))).collect();
     let (adding, removing, isr, elr) = (nodes(), nodes(), nodes(), nodes());
     let leader = pick(rng, &[None, Some(NodeId(0)), Some(NodeId(1))]);
     let to = match known {
@@ -101,9 +102,12 @@ fn shard_command(rng: &mut Rng, state: &State) -> (ShardIndex, shard::Command) {
         .collect();
     let id = TopicId(Uuid::from_u128(rng.random_range(0..64)));
     if known.is_empty() || rng.random_ratio(1, 4) {
-        let text = pick(rng, &["a.b", "a_b", "t", "u", "v", "w.x.y", "w_x.y", "__consumer_offsets"]);
+        let text =
+            pick(rng, &["a.b", "a_b", "t", "u", "v", "w.x.y", "w_x.y", "__consumer_offsets"]);
         let name = TopicName::new(text).expect("valid");
         let shard = state.root().foundation().expect("founded").shards.shard_of(&name);
+        // Ids are drawn from 2^122 in truth: two shards never meet the same.
+        let id = TopicId(Uuid::from_u128(u128::from(shard.0) << 8 | rng.random_range(0..64)));
         let partitions = all_replicas(rng);
         let configs = BTreeMap::from([("retention.ms".to_owned(), "1".to_owned())]);
         return (shard, shard::Command::CreateTopic(NewTopic { id, name, configs, partitions }));

@@ -87,8 +87,9 @@ impl Defaults {
     }
 
     fn entry(&self, key: Key, own: Option<&String>) -> ConfigEntry {
-        let of_layer =
-            |(source, layer): &(Source, Layer)| layer.get(&key).map(|value| (*source, value.clone()));
+        let of_layer = |(source, layer): &(Source, Layer)| {
+            layer.get(&key).map(|value| (*source, value.clone()))
+        };
         let (source, value) = own
             .map(|value| (Source::Topic, value.clone()))
             .or_else(|| self.layers.iter().find_map(of_layer))

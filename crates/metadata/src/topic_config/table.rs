@@ -122,7 +122,10 @@ impl Spec {
     /// The value as one of the accepted words.
     pub(super) fn choice(&self, value: &str) -> Result<&'static str, InvalidConfig> {
         let Kind::Choice(words) = self.kind else { return self.refuse(value) };
-        words.iter().find(|word| **word == value.trim()).map_or_else(|| self.refuse(value), |w| Ok(*w))
+        words
+            .iter()
+            .find(|word| **word == value.trim())
+            .map_or_else(|| self.refuse(value), |w| Ok(*w))
     }
 
     /// The value as a list of accepted words.

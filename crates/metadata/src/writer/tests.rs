@@ -8,6 +8,7 @@ use rafka_core::{ByteSize, TopicId, TopicName};
 use rafka_storage::disk::faulty::{FaultyDisk, Verb};
 
 use super::*;
+use crate::inspect;
 use crate::partition::{Replica, StorageEpoch};
 use crate::root::{Addresses, SessionEpoch};
 use crate::shard::{self, NewTopic};
@@ -223,6 +224,22 @@ fn a_damaged_file_is_refused_by_name_and_never_panics() {
 }
 
 #[test]
+fn a_look_into_the_file_shows_what_a_start_would_find() {
+    let disk = disk(10);
+    let mut writer = open(&disk).expect("a healthy disk");
+    let topics: Vec<_> = (0..5).map(|number| create(&writer, number)).collect();
+    assert!(writer.commit(&topics).iter().all(Result::is_ok));
+    // The writer is still at work: nothing was closed.
+    let path = Path::new(PATH);
+    let contents = inspect::read(&disk.contents(path), path).expect("a healthy file");
+    assert_eq!(contents.state, writer.state);
+    let commands: usize = contents.groups.iter().map(|group| group.commands.len()).sum();
+    assert_eq!(commands, 2 + 5, "the founding, the joining, the topics");
+    let cut = inspect::read(&disk.contents(path)[..1000], path).expect_err("cut short");
+    assert!(cut.to_string().contains(PATH), "{cut}");
+}
+
+#[test]
 fn the_metadata_of_another_node_is_refused() {
     let disk = disk(7);
     drop(open(&disk).expect("a healthy disk"));
@@ -244,9 +261,8 @@ fn the_number_of_shards_stays_what_the_founding_made_it() {
     drop(open(&disk).expect("a healthy disk"));
     let place = Place::File { disk: Arc::new(disk), path: PathBuf::from(PATH) };
     let settings = Settings::default();
-    let writer =
-        Writer::open(place, NODE, &settings, &mut rng::from_seed(1), Box::new(|_, _| {}))
-            .expect("a healthy disk");
+    let writer = Writer::open(place, NODE, &settings, &mut rng::from_seed(1), Box::new(|_, _| {}))
+        .expect("a healthy disk");
     assert_eq!(settings.shards.count(), 16);
     assert_eq!(writer.state.shards().len(), 2);
 }

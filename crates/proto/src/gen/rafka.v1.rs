@@ -2693,7 +2693,7 @@ pub struct ConfigEntry {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
-/// Names a topic: one of the two, or both if they belong together.
+/// Names a topic: one of the two is enough; given both, the id counts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopicReference {
     /// 1 to 249 of a-z A-Z 0-9 . _ -
@@ -3098,18 +3098,11 @@ pub struct DescribedNode {
 }
 /// Asks for a producer id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct InitProducerIdRequest {
-    /// For a producer that has one and needs the next epoch (KIP-360); -1 or absent for a new one.
-    #[prost(int64, optional, tag = "1")]
-    pub producer_id: ::core::option::Option<i64>,
-    /// Its present epoch.
-    #[prost(int32, optional, tag = "2")]
-    pub producer_epoch: ::core::option::Option<i32>,
-}
+pub struct InitProducerIdRequest {}
 /// A producer id.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitProducerIdResponse {
-    /// COORDINATOR_NOT_AVAILABLE, INVALID_PRODUCER_EPOCH.
+    /// Why there is none at the moment.
     #[prost(message, optional, tag = "1")]
     pub error: ::core::option::Option<Error>,
     /// Never given twice.

@@ -62,14 +62,14 @@ impl Observer for Reports {
 
 impl Observer for std::sync::Arc<Reports> {
     fn durable(&self, log: LogId, end: Offset) {
-        self.as_ref().durable(log, end);
+        Observer::durable(self.as_ref(), log, end);
     }
 
     fn failed(&self, error: &Error) {
-        self.as_ref().failed(error);
+        Observer::failed(self.as_ref(), error);
     }
 
     fn room(&self) {
-        self.as_ref().room();
+        Observer::room(self.as_ref());
     }
 }

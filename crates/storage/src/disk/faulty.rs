@@ -10,6 +10,7 @@
 //!
 //! Everything random comes from the seed: the same calls give the same disk.
 
+mod handle;
 mod image;
 mod names;
 
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use rafka_core::rng::{self, RngExt as _};
 use rafka_core::{ByteSize, Rng};
 
+use self::handle::Handle;
 use self::image::Image;
 use self::names::{Names, Node};
 use super::{Disk, File, Lock, Mode, Open};
@@ -143,7 +145,12 @@ impl FaultyDisk {
     /// If there is no such file, or it is shorter.
     pub fn flip(&self, path: &Path, position: u64, mask: u8) {
         let state = self.state.lock();
-        state.names.file(path).expect("the test names an existing file").lock().flip(position, mask);
+        state
+            .names
+            .file(path)
+            .expect("the test names an existing file")
+            .lock()
+            .flip(position, mask);
     }
 
     /// What a process would read from a file.
@@ -178,16 +185,19 @@ impl State {
         self.faults.clear();
     }
 
+    fn check_alive(&self) -> io::Result<()> {
+        if self.dead { Err(io::Error::other("the process is dead")) } else { Ok(()) }
+    }
+
     /// Whether this call goes on, fails by plan, or finds the process dead.
     fn begin(&mut self, verb: Verb, path: &Path) -> io::Result<()> {
-        if self.dead {
-            return Err(io::Error::other("the process is dead"));
-        }
+        self.check_alive()?;
         let text = path.to_string_lossy();
-        let matching =
-            self.faults.iter_mut().enumerate().filter(|(_, fault)| {
-                fault.verb == verb && text.contains(&fault.name)
-            });
+        let matching = self
+            .faults
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, fault)| fault.verb == verb && text.contains(&fault.name));
         let mut due = None;
         for (index, fault) in matching {
             if fault.after == 0 {
@@ -302,6 +312,7 @@ impl Disk for FaultyDisk {
 
     fn sync_fs(&self, path: &Path) -> io::Result<()> {
         let state = &mut *self.state.lock();
+        state.check_alive()?;
         let result = state.begin(Verb::Sync, path);
         if result.is_ok() {
             state.change()?;
@@ -327,11 +338,7 @@ impl Disk for FaultyDisk {
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Lock::held_by(HeldLock {
-            disk: self.clone(),
-            life: state.life,
-            path: path.to_owned(),
-        }))
+        Ok(Lock::held_by(HeldLock { disk: self.clone(), life: state.life, path: path.to_owned() }))
     }
 }
 
@@ -348,105 +355,5 @@ impl Drop for HeldLock {
         if state.life == self.life {
             state.locks.remove(&self.path);
         }
-    }
-}
-
-#[derive(Debug)]
-struct Handle {
-    disk: FaultyDisk,
-    life: u64,
-    path: PathBuf,
-    mode: Mode,
-    image: Arc<Mutex<Image>>,
-}
-
-impl Handle {
-    fn check_alive(&self, state: &State) -> io::Result<()> {
-        if state.life == self.life { Ok(()) } else { Err(died()) }
-    }
-
-    fn check_writable(&self) -> io::Result<()> {
-        if self.mode == Mode::Read { Err(rustix::io::Errno::BADF.into()) } else { Ok(()) }
-    }
-}
-
-/// The rules of [`Mode::Direct`], as the strictest disk has them.
-fn check_aligned(position: u64, data: &[u8]) -> io::Result<()> {
-    let misaligned = !position.is_multiple_of(super::BLOCK as u64)
-        || !data.len().is_multiple_of(super::BLOCK)
-        || data.as_ptr().align_offset(super::BLOCK) != 0;
-    if misaligned { Err(rustix::io::Errno::INVAL.into()) } else { Ok(()) }
-}
-
-impl File for Handle {
-    fn read_at(&self, position: u64, out: &mut [u8]) -> io::Result<usize> {
-        let state = &mut *self.disk.state.lock();
-        self.check_alive(state)?;
-        state.begin(Verb::Read, &self.path)?;
-        Ok(self.image.lock().read(position, out))
-    }
-
-    fn write_at(&self, position: u64, data: &[u8]) -> io::Result<()> {
-        let state = &mut *self.disk.state.lock();
-        self.check_alive(state)?;
-        self.check_writable()?;
-        let result = state.begin(Verb::Write, &self.path);
-        if state.dead {
-            return result;
-        }
-        if self.mode == Mode::Direct {
-            check_aligned(position, data)?;
-        }
-        let mut image = self.image.lock();
-        let growth = (position + data.len() as u64).saturating_sub(image.len());
-        drop(image);
-        if growth != 0 && !state.has_room_for(growth) {
-            return Err(full());
-        }
-        image = self.image.lock();
-        let survives = state.survives_change();
-        if survives && result.is_ok() {
-            image.write(position, data, self.mode);
-            return Ok(());
-        }
-        image.write_torn(position, data, self.mode, &mut state.rng);
-        result.and(Err(died()))
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let state = &mut *self.disk.state.lock();
-        self.check_alive(state)?;
-        state.begin(Verb::Open, &self.path)?;
-        Ok(self.image.lock().len())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let state = &mut *self.disk.state.lock();
-        self.check_alive(state)?;
-        self.check_writable()?;
-        state.begin(Verb::Open, &self.path)?;
-        let growth = len.saturating_sub(self.image.lock().len());
-        if growth != 0 && !state.has_room_for(growth) {
-            return Err(full());
-        }
-        state.change()?;
-        self.image.lock().set_len(len);
-        Ok(())
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        if self.len()? < len { self.set_len(len) } else { Ok(()) }
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let state = &mut *self.disk.state.lock();
-        self.check_alive(state)?;
-        if let Err(cause) = state.begin(Verb::Sync, &self.path) {
-            self.image.lock().fail_sync();
-            return Err(cause);
-        }
-        state.change()?;
-        self.image.lock().sync();
-        Ok(())
     }
 }

@@ -4,7 +4,6 @@
 //! does not name is written again from the journal.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rafka_core::{Batch, Offset, Timestamp};
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::lane::LANES;
 use super::log::Log;
-use super::{Inner, shared};
+use super::Inner;
+use super::shared::full_message;
+use crate::manifest::Change;
 use crate::{Error, LogId, disk};
 
 /// Nothing stays only in journal and memory for longer than this: it bounds what is replayed.
@@ -21,8 +23,10 @@ const PRESSED_SHARE: u64 = 4;
 /// ... down to this share (an eighth).
 const RELIEVED_SHARE: u64 = 8;
 
+/// How many deleted logs lose their files in one go: flushing waits for it.
+const GARBAGE_AT_ONCE: usize = 64;
+
 /// The running thread.
-#[derive(Debug)]
 pub(super) struct Flusher {
     thread: JoinHandle<()>,
     inner: Arc<Inner>,
@@ -140,19 +144,29 @@ impl Inner {
         }
     }
 
-    /// Removes the files of deleted logs.
+    /// Removes the files of some deleted logs.
     fn remove_garbage(&self) {
         let mut maintenance = self.maintenance.lock();
         if maintenance.garbage.is_empty() || !self.shared.is_alive() {
             return;
         }
-        let garbage = std::mem::take(&mut maintenance.garbage);
+        let at_once = maintenance.garbage.len().min(GARBAGE_AT_ONCE);
+        let garbage: Vec<_> = maintenance.garbage.drain(..at_once).collect();
+        if !maintenance.garbage.is_empty() {
+            self.shared.signal.kick();
+        }
+        let mut removed = Vec::new();
         for (log, name) in garbage {
-            if let Err(error) = self.remove_files(log, &name) {
+            match self.store.remove_log(&name) {
+                Ok(()) => removed.push(Change::Removed(log)),
                 // They stay on the manifest's list, and the next start tries again.
-                tracing::warn!(%name, error = shared::full_message(&error), "files left behind");
-                maintenance.garbage.push((log, name));
+                Err(error) => {
+                    tracing::warn!(%name, error = full_message(&error), "files left behind");
+                }
             }
+        }
+        if let Err(error) = self.manifest.commit(&removed) {
+            self.judge(&error);
         }
     }
 }

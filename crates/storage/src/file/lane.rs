@@ -39,10 +39,18 @@ impl<T> PerLane<T> {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    submitted: Mutex<VecDeque<Submitted>>,
+    submitted: Mutex<Row>,
     /// Everything below this is durable and was reported.
     reported: Mutex<Sequence>,
     progress: Condvar,
+}
+
+/// What was submitted and is not known to be durable, in order.
+#[derive(Debug, Default)]
+struct Row {
+    entries: VecDeque<Submitted>,
+    /// The last that was ever in it.
+    last: Option<Sequence>,
 }
 
 #[derive(Debug)]
@@ -66,7 +74,8 @@ impl Lane {
     ) -> Result<Sequence, Error> {
         let mut submitted = self.submitted.lock();
         let sequence = journal.submit(entry)?;
-        submitted.push_back(Submitted { sequence, log: Arc::clone(log), end });
+        submitted.entries.push_back(Submitted { sequence, log: Arc::clone(log), end });
+        submitted.last = Some(sequence);
         Ok(sequence)
     }
 
@@ -75,8 +84,7 @@ impl Lane {
     pub(super) fn settle(&self, below: Sequence) -> BTreeMap<LogId, (Arc<Log>, Offset)> {
         let mut ends = BTreeMap::new();
         let mut submitted = self.submitted.lock();
-        while submitted.front().is_some_and(|first| first.sequence < below) {
-            let first = submitted.pop_front().expect("the loop has just seen it");
+        while let Some(first) = submitted.entries.pop_front_if(|first| first.sequence < below) {
             if let Some(end) = first.end {
                 // Later ones replace earlier ones: ends ascend but for truncations, whose call
                 // waits before anything is appended again.
@@ -103,9 +111,9 @@ impl Lane {
         *self.reported.lock()
     }
 
-    /// The last record that is not.
+    /// The last record that was submitted.
     pub(super) fn last_submitted(&self) -> Option<Sequence> {
-        self.submitted.lock().back().map(|last| last.sequence)
+        self.submitted.lock().last
     }
 
     /// Whether this record is durable and was reported.

@@ -136,15 +136,22 @@ impl State {
         let Checkpoint { start, end, covered, generation, compacted, segments, .. } = checkpoint;
         state.start = start;
         state.flushed = end;
-        // In the os lane a power cut may have taken what lay between.
-        state.end = end.max(start);
-        state.durable = state.end;
+        state.end = end;
+        state.durable = end;
         state.covered = covered;
         state.generation = generation;
         state.compacted = compacted;
         state.segments = segments;
         state.folded = (folded != Folded::default()).then(|| Box::new(folded));
         state
+    }
+
+    /// Ends the replay, during which the log may have ended below its start: a later trimming is in
+    /// the checkpoint already, while the batches that it went by come from the journal. In the `os`
+    /// lane a power cut may have taken them.
+    pub(super) fn end_replay(&mut self) {
+        self.end = self.end.max(self.start);
+        self.durable = self.end;
     }
 
     /// What the manifest is to say of the log.
@@ -201,11 +208,13 @@ impl State {
     }
 
     /// Drops what reaches above `end` from memory. Returns the weight that this freed.
+    ///
+    /// The end may lie below the log's start then, if all between was only in memory.
     pub(super) fn truncate_memory(&mut self, end: Offset) -> u64 {
         let weight = self.tail_weight();
         let left = self.tail.as_mut().and_then(|tail| tail.truncate(end));
         // Without a tail the end lies in the segments or at their end; `cut_segments` knows better.
-        self.end = left.unwrap_or_else(|| end.min(self.flushed)).max(self.start);
+        self.end = left.unwrap_or_else(|| end.min(self.flushed));
         self.durable = self.durable.min(self.end);
         self.generation = self.generation.wrapping_add(1);
         self.free_empty_tail();

@@ -27,7 +27,8 @@ struct Range {
 struct Found {
     segment: Segment,
     generation: u32,
-    flushed: Offset,
+    /// Nothing above this is read from segments.
+    readable: Offset,
 }
 
 impl Inner {
@@ -74,7 +75,7 @@ impl Inner {
             }
             // None if they went since memory was looked at: look again.
             let Some(found) = find(&log, range.from) else { continue };
-            let below = range.below.min(found.flushed);
+            let below = range.below.min(found.readable);
             let wanted = Wanted { from: range.from, below, limit: range.limit };
             let mut batches = Vec::new();
             let read = self.store.read(&log.name, &found.segment, wanted, &mut batches);
@@ -95,12 +96,14 @@ impl Inner {
 
     /// What memory holds of the range. `None`: not what comes first.
     fn from_memory(&self, log: &Arc<Log>, range: Range) -> Result<Option<Vec<Batch>>, ReadError> {
-        let Range { from, below, limit } = range;
+        let Range { from, mut below, limit } = range;
         let (key, flushed) = {
             let state = log.state.lock();
             state.check_open(log.id)?;
             state.check_range(from)?;
-            if below.min(state.end) <= from {
+            // While a truncation is on its way, segments may reach above the end.
+            below = below.min(state.end);
+            if below <= from {
                 return Ok(Some(Vec::new()));
             }
             // Compaction may have left nothing below the tail.
@@ -217,7 +220,8 @@ impl Found {
     ) -> Option<Self> {
         let after = state.segments.partition_point(|segment| segment.end <= from);
         let segment = state.segments.get(after..)?.iter().find(|segment| fits(segment))?.clone();
-        Some(Self { segment, generation: state.generation, flushed: state.flushed })
+        let readable = state.flushed.min(state.end);
+        Some(Self { segment, generation: state.generation, readable })
     }
 
     /// Whether the log has been neither cut nor cleaned where the segment is.

@@ -40,7 +40,7 @@ pub(super) fn go_through(
     end: u64,
     out: &mut dyn FnMut(Item),
 ) -> Result<(), Error> {
-    let mut walk = Walk::new(file, path, identity.seed(), end);
+    let mut walk = Walk::new(file, path, identity, end);
     while let Some(step) = walk.step()? {
         match step {
             Step::Damage { position, offset } => {

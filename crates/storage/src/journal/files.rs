@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{BLOCK, FileHeader};
+use super::format::FileHeader;
 use super::{Mutant, Settings};
 use crate::disk::{self, Disk, File, Mode, Open};
 use crate::{Durability, Error};
@@ -50,8 +50,9 @@ impl Name {
     pub(super) fn parse(name: &str) -> Option<(Durability, Self)> {
         let (stem, extension) = name.split_once('.')?;
         let (lane, digits) = stem.split_once('-')?;
-        let lane =
-            [Durability::Fsync, Durability::Os].into_iter().find(|known| lane_name(*known) == lane)?;
+        let lane = [Durability::Fsync, Durability::Os]
+            .into_iter()
+            .find(|known| lane_name(*known) == lane)?;
         if digits.len() != 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
@@ -136,7 +137,7 @@ impl Files {
     pub(super) fn arm(&self, spare: Spare, header: &FileHeader) -> Result<Arc<dyn File>, Error> {
         let path = self.spare(spare.number);
         let write = || {
-            let mut block = vec![0; BLOCK as usize];
+            let mut block = vec![0; disk::BLOCK];
             header.encode(&mut block);
             let file = self.disk.open(&path, Open::EXISTING)?;
             file.write_at(0, &block)?;

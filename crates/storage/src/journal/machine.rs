@@ -90,12 +90,7 @@ fn whole_blocks(bytes: usize) -> u64 {
 }
 
 impl Machine {
-    pub(super) fn new(
-        lane: Durability,
-        settings: &Settings,
-        space: Space,
-        next: Sequence,
-    ) -> Self {
+    pub(super) fn new(lane: Durability, settings: &Settings, space: Space, next: Sequence) -> Self {
         Self {
             lane,
             group_bytes_max: settings.group_bytes_max.as_usize(),

@@ -53,7 +53,7 @@ impl Reader {
     /// If it cannot be read, has an unknown version, or is not what its header says.
     pub(super) fn open(disk: &dyn Disk, path: &Path, settings: &Settings) -> Result<Self, Error> {
         let file = disk.open(path, Open::READ).map_err(disk::failed("open", path))?;
-        let mut block = vec![0; BLOCK as usize];
+        let mut block = vec![0; disk::BLOCK];
         let read = file.read_at(0, &mut block).map_err(disk::failed("read", path))?;
         let header = FileHeader::parse(&block[..read]).map_err(|error| match error {
             HeaderError::Damaged(what) => corrupt(path, 0, what),
@@ -66,16 +66,8 @@ impl Reader {
             let what = format!("the file ends here, its header says {}", header.capacity);
             return Err(corrupt(path, len, what));
         }
-        let seed =
-            if settings.has(Mutant::OldContentValid) { Seed::NONE } else { header.seed() };
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            header,
-            seed,
-            window: Vec::new(),
-            window_start: 0,
-        })
+        let seed = if settings.has(Mutant::OldContentValid) { Seed::NONE } else { header.seed() };
+        Ok(Self { path: path.to_owned(), file, header, seed, window: Vec::new(), window_start: 0 })
     }
 
     pub(super) fn header(&self) -> &FileHeader {

@@ -62,14 +62,17 @@ impl Settings {
     /// The first that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let check = |key, value: &dyn ToString, holds: bool, range| {
-            if holds { Ok(()) } else { Err(InvalidSetting { key, value: value.to_string(), range }) }
+            if holds {
+                Ok(())
+            } else {
+                Err(InvalidSetting { key, value: value.to_string(), range })
+            }
         };
         let file = self.file_bytes;
         check(
             "file_bytes",
             &file,
-            file.0.is_multiple_of(BLOCK)
-                && (ByteSize::kib(64)..=ByteSize::gib(1)).contains(&file),
+            file.0.is_multiple_of(BLOCK) && (ByteSize::kib(64)..=ByteSize::gib(1)).contains(&file),
             "a multiple of 4 KiB from 64 KiB to 1 GiB",
         )?;
         check(

@@ -157,7 +157,8 @@ impl Space {
             current: Current { live, file: first.file, seed: first.seed, used: BLOCK },
             armed: None,
             pool,
-            retiring: loose.into(),
+            // Newest first: without its predecessor, an empty file would not know where it begins.
+            retiring: loose.into_iter().rev().collect(),
             under_way: None,
             blocked: None,
             released: Sequence::default(),
@@ -275,8 +276,7 @@ impl Space {
         let (task, capacity) = match self.choose()? {
             Choice::Retire => {
                 let file = self.retiring.pop_front()?;
-                let keep =
-                    file.capacity == self.file_bytes && self.pool.len() < POOL_FILES_MAX;
+                let keep = file.capacity == self.file_bytes && self.pool.len() < POOL_FILES_MAX;
                 (Task::Retire { file, keep, successor: self.successor() }, file.capacity)
             }
             Choice::Disarm => {

@@ -5,6 +5,7 @@
 //! of its first file has settled where the cut was.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::files::{Files, Name, Spare};
 use super::format::{BLOCK, Start};
@@ -84,7 +85,7 @@ impl Survey {
             self.loose.push(Spare { number, capacity });
         } else {
             let opened = Some(Sequence::default());
-            let file = Some(reader.file().clone());
+            let file = Some(Arc::clone(reader.file()));
             self.live.push_back(Live { number, capacity, first, end, opened, file });
         }
     }

@@ -27,9 +27,6 @@ const MAGIC: [u8; 8] = *b"RAFKASEG";
 /// epoch, magic, and the CRC itself.
 const UNCOVERED_LEN: usize = 21;
 
-/// The one byte of a frame whose value is known beforehand: the batch's magic.
-pub(crate) const MAGIC_POSITION: usize = FRAME_LEN + 16;
-
 /// Who a segment file is. Every checksum in the file begins with it, so that the bytes of another
 /// file, or of another place in this one, are never taken for its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +153,25 @@ pub(crate) fn frame(
     bytes
 }
 
+/// Whether a frame may begin here: what can be told without a checksum.
+pub(crate) fn is_plausible(bytes: &[u8]) -> bool {
+    let Some(mut rest) = bytes.first_chunk::<FRAME_AND_BATCH_HEADER_LEN>().map(|b| &b[..]) else {
+        return false;
+    };
+    let length = rest.get_u32();
+    rest.advance(12 + 8);
+    let inner_length = rest.get_u32();
+    rest.advance(4);
+    rest.get_u8() == 2
+        && inner_length.checked_add(12) == Some(length)
+        && batch::HEADER_LEN as u64 <= u64::from(length)
+}
+
 /// The frame at the start of `bytes`, which lie at `position`; `None` if it is not sound.
 pub(crate) fn parse_frame(seed: u32, position: u64, bytes: &[u8]) -> Option<Frame> {
+    if !is_plausible(bytes) {
+        return None;
+    }
     let mut rest: &[u8] = bytes.first_chunk::<FRAME_AND_BATCH_HEADER_LEN>()?;
     let length = rest.get_u32();
     let crc = rest.get_u32();
@@ -167,17 +181,12 @@ pub(crate) fn parse_frame(seed: u32, position: u64, bytes: &[u8]) -> Option<Fram
         return None;
     }
     let base_offset = Offset(rest.get_i64());
-    let inner_length = rest.get_u32();
-    rest.advance(4 + 1 + 4 + 2);
+    rest.advance(4 + 4 + 1 + 4 + 2);
     let last_offset_delta = rest.get_i32();
     rest.advance(8);
     let max_timestamp = Timestamp(rest.get_i64());
     let producer_id = ProducerId(rest.get_i64());
-    // What we wrote keeps these; a forged checksum must not lead further.
-    let sound = inner_length.checked_add(12) == Some(length)
-        && 0 <= base_offset.0
-        && batch::HEADER_LEN as u64 <= u64::from(length);
-    sound.then_some(Frame {
+    (0 <= base_offset.0).then_some(Frame {
         position,
         base_offset,
         batch_len: usize::try_from(length).ok()?,

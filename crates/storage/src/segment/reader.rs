@@ -184,7 +184,7 @@ pub(super) enum Found {
 
 impl Opened {
     pub(super) fn walk(&self) -> Walk<'_> {
-        Walk::new(&*self.file, &self.path, self.identity.seed(), self.segment.file_len)
+        Walk::new(&*self.file, &self.path, &self.identity, self.segment.file_len)
     }
 
     pub(super) fn walk_from(&self, floor: &Floor) -> Walk<'_> {

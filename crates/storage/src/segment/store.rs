@@ -336,7 +336,7 @@ fn entries_of(
     log: &dyn File,
     path: &Path,
 ) -> Result<Vec<Entry>, Error> {
-    let mut walk = Walk::new(log, path, identity.seed(), segment.file_len);
+    let mut walk = Walk::new(log, path, identity, segment.file_len);
     let mut marker = Marker::new(identity.base);
     let mut entries = Vec::new();
     while let Some(step) = walk.step()? {

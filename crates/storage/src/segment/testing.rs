@@ -60,7 +60,7 @@ pub(crate) fn batches(rng: &mut Rng, count: usize, from: Offset) -> Vec<Batch> {
     let mut clock = 1_000;
     let mut made = Vec::new();
     for _ in 0..count {
-        let len_max = [20, 400, 3_000, 30_000][rng.random_range(0..4)];
+        let len_max = [20, 400, 3_000, 8_000][rng.random_range(0..4)];
         let inputs: Vec<_> = (0..rng.random_range(1..5))
             .map(|_| {
                 clock += rng.random_range(-40..60);

@@ -64,7 +64,7 @@ fn some_batches(rng: &mut Rng, count: usize) -> (Offset, Vec<Batch>) {
 
 #[test]
 fn every_offset_reads_as_from_a_vec() {
-    for seed in 0..20 {
+    for seed in 0..10 {
         let rng = &mut rng::from_seed(seed);
         let (disk, store) = store(seed);
         let (base, batches) = some_batches(rng, 60);
@@ -110,7 +110,7 @@ fn a_limit_counts_what_other_segments_gave() {
 
 #[test]
 fn the_first_record_at_a_time_is_the_one_a_scan_finds() {
-    for seed in 0..20 {
+    for seed in 0..10 {
         let rng = &mut rng::from_seed(seed);
         let (disk, store) = store(seed);
         let (base, batches) = some_batches(rng, 60);
@@ -263,7 +263,7 @@ fn an_index_beside_damage_keeps_its_number_of_entries() {
 
 #[test]
 fn what_was_synced_survives_a_power_cut_and_what_was_not_is_cut_off() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let rng = &mut rng::from_seed(seed);
         let (disk, store) = store(seed);
         let (base, batches) = some_batches(rng, 40);
@@ -429,7 +429,7 @@ fn a_full_disk_costs_nothing_but_the_attempt() {
 
 #[test]
 fn arbitrary_bytes_never_panic() {
-    for seed in 0..400 {
+    for seed in 0..150 {
         let rng = &mut rng::from_seed(seed);
         let (disk, store) = store(seed);
         let (base, batches) = some_batches(rng, 12);

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 use rafka_core::{Batch, Offset};
 
-use super::format::{self, FRAME_AND_BATCH_HEADER_LEN, FRAME_LEN, Frame};
+use super::format::{self, FRAME_AND_BATCH_HEADER_LEN, FRAME_LEN, Frame, Identity};
 use crate::Error;
 use crate::disk::{self, File};
 
@@ -44,14 +44,19 @@ pub(crate) enum Step {
 
 impl<'a> Walk<'a> {
     /// At the first frame of a segment of which `end` bytes count.
-    pub(crate) fn new(file: &'a dyn File, path: &'a Path, seed: u32, end: u64) -> Self {
+    pub(crate) fn new(
+        file: &'a dyn File,
+        path: &'a Path,
+        identity: &Identity,
+        end: u64,
+    ) -> Self {
         Self {
             file,
             path,
-            seed,
+            seed: identity.seed(),
             end,
             position: format::HEADER_LEN as u64,
-            expected: Offset::ZERO,
+            expected: identity.base,
             read_len: READ_LEN,
             window: Bytes::new(),
             window_start: 0,
@@ -122,17 +127,20 @@ impl<'a> Walk<'a> {
         let mut from = position + 1;
         while from < self.end {
             let window = self.bytes(from, READ_LEN)?;
-            let candidates = window.get(format::MAGIC_POSITION..).unwrap_or_default();
-            let found = candidates.iter().zip(from..).filter(|(byte, _)| **byte == 2);
-            for (_, candidate) in found {
-                if self.is_sound(candidate)? {
+            let mut passed = 0;
+            while let Some(rest) = window.get(passed..)
+                && FRAME_AND_BATCH_HEADER_LEN <= rest.len()
+            {
+                let candidate = from + passed as u64;
+                if format::is_plausible(rest) && self.is_sound(candidate)? {
                     return Ok(candidate);
                 }
+                passed += 1;
             }
-            if candidates.is_empty() {
+            if passed == 0 {
                 break;
             }
-            from += candidates.len() as u64;
+            from += passed as u64;
         }
         Ok(self.end)
     }

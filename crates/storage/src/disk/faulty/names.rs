@@ -125,9 +125,7 @@ impl Names {
             return Err(io::ErrorKind::NotFound.into());
         }
         let children = self.seen.keys().filter(|child| child.parent() == Some(path));
-        Ok(children
-            .filter_map(|child| child.file_name()?.to_str().map(str::to_owned))
-            .collect())
+        Ok(children.filter_map(|child| child.file_name()?.to_str().map(str::to_owned)).collect())
     }
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {

@@ -73,8 +73,7 @@ impl Round {
             if self.rng.random_bool(0.3) {
                 self.disk.die_after(self.rng.random_range(0..12));
             }
-            let opened =
-                World::open_with(&self.disk, self.lane, &self.settings, self.released);
+            let opened = World::open_with(&self.disk, self.lane, &self.settings, self.released);
             match opened {
                 Ok(world) => {
                     self.check(&world.replayed)?;
@@ -193,18 +192,18 @@ fn rounds(seeds: u64, lane: Durability, mutant: Option<Mutant>) -> Result<(), St
 
 #[test]
 fn no_acked_record_is_lost_altered_or_brought_back() {
-    rounds(400, Durability::Fsync, None).unwrap();
+    rounds(200, Durability::Fsync, None).unwrap();
 }
 
 #[test]
 fn the_os_lane_survives_kills_and_keeps_a_prefix_over_power_cuts() {
-    rounds(200, Durability::Os, None).unwrap();
+    rounds(100, Durability::Os, None).unwrap();
 }
 
 #[test]
 fn broken_rules_are_seen() {
     for mutant in [Mutant::AckBeforeSync, Mutant::HeaderNotSynced, Mutant::OldContentValid] {
-        rounds(400, Durability::Fsync, Some(mutant)).unwrap_err();
+        rounds(200, Durability::Fsync, Some(mutant)).unwrap_err();
     }
 }
 

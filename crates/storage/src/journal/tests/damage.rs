@@ -28,8 +28,8 @@ fn with_records(seed: u64) -> FaultyDisk {
 fn damage_below_a_named_durable_sequence_is_corruption() {
     let disk = with_records(1);
     let wal = super::world::files(&disk, "wal");
-    assert_eq!(wal.len(), 4, "two processes, two files each");
-    for (path, position) in [(&wal[0], 4096 + 100), (&wal[0], 9 * 4096), (&wal[2], 8192 + 1000)] {
+    assert_eq!(wal.len(), 7, "two processes, three files each, and one that is ready");
+    for (path, position) in [(&wal[0], 4096 + 100), (&wal[1], 9 * 4096), (&wal[4], 8192 + 1000)] {
         disk.flip(path, position, 0x10);
         let error = scan(&disk, Durability::Fsync, &small()).unwrap_err();
         let Error::Corrupt { path: named, position: at, what } = error else {
@@ -115,7 +115,10 @@ fn recovery_is_idempotent_and_a_record_cannot_be_forged_in_a_payload() {
     world.journal.settle();
     let image = disk.contents(&world.files("wal")[0]);
     let forged = super::world::batch(1, &image[..40_000]);
-    world.journal.submit(super::super::Entry::Append { log: crate::LogId(1), batch: forged }).unwrap();
+    world
+        .journal
+        .submit(super::super::Entry::Append { log: crate::LogId(1), batch: forged })
+        .unwrap();
     world.journal.submit(append(1, 2, 10)).unwrap();
     world.journal.settle();
     disk.crash();

@@ -103,7 +103,9 @@ fn a_record_larger_than_a_file_gets_one_of_its_own() {
     let settings = small();
     let too_large = append(1, 3, settings.batch_bytes_max().as_usize());
     let error = world.journal.submit(too_large).unwrap_err();
-    assert!(matches!(error, Error::Io { cause, .. } if cause.kind() == io::ErrorKind::InvalidInput));
+    assert!(
+        matches!(error, Error::Io { cause, .. } if cause.kind() == io::ErrorKind::InvalidInput)
+    );
     disk.crash();
     assert_eq!(offsets(&World::open(&disk).replayed), [0, 1, 2]);
 }

@@ -113,10 +113,11 @@ pub(super) fn scan(
 ) -> Result<(Recovery, Replayed), Error> {
     let mut replayed = Vec::new();
     let disk = Arc::new(disk.clone());
-    let recovery = Recovery::scan(disk, Path::new(DIR), lane, settings.clone(), &mut |at, entry| {
-        replayed.push((at, entry));
-        Ok(())
-    })?;
+    let recovery =
+        Recovery::scan(disk, Path::new(DIR), lane, settings.clone(), &mut |at, entry| {
+            replayed.push((at, entry));
+            Ok(())
+        })?;
     Ok((recovery, replayed))
 }
 

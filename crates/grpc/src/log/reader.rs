@@ -1,0 +1,172 @@
+//! Positions in partitions, and one round after the other of reading on from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rafka_broker::fetch::{self, Fetched, Isolation, PartitionData, Position};
+use rafka_broker::{Error, TopicRef};
+use rafka_core::{Batch, ByteSize, Epoch, Offset, PartitionIndex};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::gateway::Gateway;
+
+/// The most that a reader at the end of its logs gets at once. A reader that is behind gets more, as
+/// far as there is room for such messages.
+const TAIL_BYTES: ByteSize = ByteSize::kib(64);
+
+/// How a reader reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) isolation: Isolation,
+    pub(super) bytes_max: ByteSize,
+    pub(super) bytes_min: ByteSize,
+    pub(super) wait_max: Duration,
+}
+
+/// A partition that is read.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked {
+    /// The topic as the client calls it.
+    pub(super) name: String,
+    pub(super) topic: TopicRef,
+    pub(super) partition: i32,
+    /// The next offset to read.
+    pub(super) offset: Offset,
+    pub(super) leader_epoch: Option<Epoch>,
+    /// The most bytes of it in one round.
+    pub(super) bytes_max: ByteSize,
+    /// Where reading ends.
+    pub(super) end: Option<Offset>,
+}
+
+/// What a round brought of one partition.
+#[derive(Debug)]
+pub(super) struct Lot {
+    pub(super) name: String,
+    pub(super) partition: i32,
+    /// From where it was read: the first batch may begin below it.
+    pub(super) from: Offset,
+    /// On error the partition is read no more.
+    pub(super) result: Result<Fetched, Error>,
+}
+
+impl Lot {
+    /// Whether it brings anything but where the partition stands.
+    pub(super) fn is_news(&self) -> bool {
+        self.result.as_ref().map_or(true, |fetched| !fetched.batches.is_empty())
+    }
+}
+
+/// Reads on from its positions, round by round.
+pub(super) struct Reader {
+    gateway: Arc<Gateway>,
+    manner: Manner,
+    tracked: Vec<Tracked>,
+    /// Whether there was more than the last round brought.
+    is_behind: bool,
+    /// Room for the last round's message, until the next.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Reader {
+    pub(super) fn new(gateway: Arc<Gateway>, manner: Manner, tracked: Vec<Tracked>) -> Self {
+        Self { gateway, manner, tracked, is_behind: true, _room: None }
+    }
+
+    /// Whether nothing is left to read.
+    pub(super) fn is_done(&self) -> bool {
+        self.tracked.is_empty()
+    }
+
+    /// Reads this partition as well.
+    pub(super) fn add(&mut self, tracked: Tracked) {
+        self.tracked.push(tracked);
+    }
+
+    /// Reads this partition no more.
+    pub(super) fn remove(&mut self, name: &str, partition: i32) {
+        self.tracked.retain(|tracked| tracked.name != name || tracked.partition != partition);
+    }
+
+    /// Waits for records, at most as long as its manner says; the partitions that have news, or
+    /// all if none has.
+    ///
+    /// # Cancel safety
+    /// Cancelled, it has not moved on.
+    pub(super) async fn round(&mut self) -> Vec<Lot> {
+        let bytes_max = self.manner.bytes_max;
+        self._room = None;
+        let room = if self.is_behind { self.gateway.catch_up(bytes_max) } else { None };
+        let size = if room.is_some() { bytes_max } else { bytes_max.min(TAIL_BYTES) };
+        let until = Instant::now() + self.manner.wait_max;
+        let data = self.gateway.broker.fetch(self.request(size)).await;
+        if !data.iter().any(is_news) {
+            // The broker cuts waits short when too many wait: an empty answer then is no reason to
+            // ask again at once.
+            tokio::time::sleep_until(until).await;
+        }
+        self._room = room;
+        self.advance(data)
+    }
+
+    fn request(&self, size: ByteSize) -> fetch::Request {
+        let position = |tracked: &Tracked| Position {
+            topic: tracked.topic.clone(),
+            partition: PartitionIndex(tracked.partition),
+            offset: tracked.offset,
+            bytes_max: tracked.bytes_max.min(size),
+            leader_epoch: tracked.leader_epoch,
+        };
+        fetch::Request {
+            bytes_max: size,
+            bytes_min: self.manner.bytes_min.min(size),
+            wait_max: self.manner.wait_max,
+            isolation: self.manner.isolation,
+            positions: self.tracked.iter().map(position).collect(),
+        }
+    }
+
+    fn advance(&mut self, data: Vec<PartitionData>) -> Vec<Lot> {
+        let has_news = data.iter().any(is_news);
+        let mut lots = Vec::new();
+        let (mut served, mut waiting) = (Vec::new(), Vec::new());
+        self.is_behind = false;
+        for (mut tracked, PartitionData { result, .. }) in
+            std::mem::take(&mut self.tracked).into_iter().zip(data)
+        {
+            let (name, partition, from) =
+                (tracked.name.clone(), tracked.partition, tracked.offset);
+            if let Ok(fetched) = &result {
+                let last = fetched.batches.last();
+                tracked.offset = last.map_or(from, Batch::next_offset).max(from);
+                self.is_behind |= tracked.offset < self.visible_end(fetched);
+                let is_read = tracked.end.is_some_and(|end| end <= tracked.offset);
+                match last {
+                    _ if is_read => {}
+                    Some(_) => served.push(tracked),
+                    None => waiting.push(tracked),
+                }
+            }
+            let lot = Lot { name, partition, from, result };
+            if !has_news || lot.is_news() {
+                lots.push(lot);
+            }
+        }
+        // The broker fills from the front: who got something goes to the back.
+        waiting.append(&mut served);
+        self.tracked = waiting;
+        lots
+    }
+
+    fn visible_end(&self, fetched: &Fetched) -> Offset {
+        match self.manner.isolation {
+            Isolation::ReadUncommitted => fetched.high_watermark,
+            Isolation::ReadCommitted => fetched.last_stable_offset,
+        }
+    }
+}
+
+fn is_news(data: &PartitionData) -> bool {
+    data.result.as_ref().map_or(true, |fetched| !fetched.batches.is_empty())
+}

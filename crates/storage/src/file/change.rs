@@ -1,0 +1,359 @@
+//! Truncating, trimming, deleting and configuring logs.
+
+use std::io;
+use std::sync::Arc;
+
+use rafka_core::producer_state::ProducerTable;
+use rafka_core::{Offset, TopicPartition};
+
+use super::Inner;
+use super::log::{Folded, Log, Phase, State};
+use crate::journal::{Driver, Entry, Journal, Sequence};
+use crate::manifest::{Change, Checkpoint};
+use crate::segment::Segment;
+use crate::{Bounds, Durability, Error, LogId, LogSettings, disk};
+
+/// How often a change of lanes is helped along before a truncation gives up.
+const SWITCH_ATTEMPTS: u32 = 8;
+
+impl Inner {
+    pub(super) fn truncate(&self, log: LogId, end: Offset) -> Result<Bounds, Error> {
+        let log = self.shared.log(log)?;
+        self.finish_switch(&log)?;
+        let Some((lane, sequence)) = self.submit_truncation(&log, end)? else {
+            return self.await_durable(&log);
+        };
+        let result = self.await_reported(lane, sequence).and_then(|()| self.cut_segments(&log));
+        let mut state = log.state.lock();
+        if state.phase == Phase::Truncating {
+            state.phase = Phase::Open;
+        }
+        result?;
+        state.check_open(log.id)?;
+        Ok(state.bounds())
+    }
+
+    /// Cuts memory and submits the cut to the journal. `None`: there is nothing to cut.
+    fn submit_truncation(
+        &self,
+        log: &Arc<Log>,
+        end: Offset,
+    ) -> Result<Option<(Durability, Sequence)>, Error> {
+        let mut state = log.state.lock();
+        state.check_open(log.id)?;
+        self.shared.check_alive()?;
+        if state.end <= end {
+            return Ok(None);
+        }
+        let end = end.max(state.start);
+        self.mark_dirty(log, &mut state);
+        let (lane, entry) = (state.lane, Entry::Truncate { log: log.id, end });
+        let sequence = self.shared.lanes.of(lane).submit(self.journal(lane), log, entry, None)?;
+        state.phase = Phase::Truncating;
+        state.truncated_at = Some(sequence);
+        let freed = state.truncate_memory(end);
+        state.end = state.end.max(state.start);
+        drop(state);
+        self.shared.unpin(freed);
+        Ok(Some((lane, sequence)))
+    }
+
+    /// Cuts the segments to the log's end, and makes that durable.
+    pub(super) fn cut_segments(&self, log: &Arc<Log>) -> Result<(), Error> {
+        let _maintenance = self.maintenance.lock();
+        let (mut cut, end) = {
+            let state = log.state.lock();
+            if state.phase == Phase::Deleted || state.flushed <= state.end {
+                return Ok(());
+            }
+            (state.checkpoint(), state.end)
+        };
+        let dropped = self.cut_row(&log.name, &mut cut.segments, end)?;
+        cut.end = cut.segments.last().map_or(cut.start, |last| last.end).max(cut.start);
+        cut.compacted = cut.compacted.min(cut.end);
+        let mut state = log.state.lock();
+        let truncated = state.truncated_at.expect("a log is cut where it was truncated");
+        cut.covered.raise(state.lane, truncated.next().0);
+        let mut folded = state.folded.as_deref().cloned().unwrap_or_default();
+        drop(state);
+        folded.epochs.truncate(cut.end);
+        if !folded.producers.is_empty() {
+            folded.producers = self.producers_of(&log.name, &cut.segments);
+        }
+        (cut.epochs, cut.producers) = (folded.epochs.clone(), folded.producers.encode().to_vec());
+        self.commit(&[Change::Checkpoint(log.id, cut.clone())])?;
+        state = log.state.lock();
+        state.settle_cut(cut, folded);
+        self.note_clean(log, &mut state);
+        drop(state);
+        self.remove_segments(&log.name, &dropped);
+        Ok(())
+    }
+
+    /// Cuts a row of segments to those below `end`. Returns those that are gone.
+    fn cut_row(
+        &self,
+        name: &TopicPartition,
+        segments: &mut Vec<Segment>,
+        end: Offset,
+    ) -> Result<Vec<Segment>, Error> {
+        let keep = segments.partition_point(|segment| segment.end <= end);
+        let mut dropped = segments.split_off(keep);
+        if let Some(first) = dropped.first()
+            && let Some(left) = self.store.truncated(name, first, end)?
+        {
+            segments.push(left);
+            dropped.remove(0);
+        }
+        Ok(dropped)
+    }
+
+    /// What segments say of idempotent producers.
+    fn producers_of(&self, name: &TopicPartition, segments: &[Segment]) -> ProducerTable {
+        let mut producers = ProducerTable::default();
+        for segment in segments {
+            let mut note = || -> Result<(), Error> {
+                let opened = self.store.opened(name, segment)?;
+                let mut frames = opened.frames();
+                while let Some(frame) = frames.next()? {
+                    if frame.unverified.producer_id.is_some() {
+                        let batch = frames.batch(&frame)?;
+                        producers.note(&batch.header, segment.last_append);
+                    }
+                }
+                Ok(())
+            };
+            // A damaged batch makes its producer start anew, which is better than no truncation.
+            if let Err(error) = note() {
+                tracing::warn!(%name, %error, "producers of a damaged segment are unknown");
+            }
+        }
+        producers
+    }
+
+    /// Waits until everything in the log is durable.
+    fn await_durable(&self, log: &Arc<Log>) -> Result<Bounds, Error> {
+        let last = {
+            let state = log.state.lock();
+            let place = state.tail.iter().flat_map(|tail| tail.iter()).rev().find_map(|e| e.note);
+            place.map(|place| (state.lane, place))
+        };
+        if let Some((lane, place)) = last {
+            self.await_reported(lane, place)?;
+        }
+        let state = log.state.lock();
+        state.check_open(log.id)?;
+        Ok(state.bounds())
+    }
+
+    /// Blocks until a record is durable and was reported.
+    pub(super) fn await_reported(&self, lane: Durability, sequence: Sequence) -> Result<(), Error> {
+        let reported = self.shared.lanes.of(lane);
+        match self.driver {
+            Driver::Threads => {
+                reported.wait_reported(sequence, || !self.shared.is_alive());
+            }
+            Driver::Manual => {
+                self.journal(lane).settle();
+                if !reported.is_reported(sequence) {
+                    // The journal may wait for what only a flush releases.
+                    self.flush_all().ok();
+                    self.journal(lane).settle();
+                }
+            }
+        }
+        if reported.is_reported(sequence) {
+            return Ok(());
+        }
+        self.shared.check_alive()?;
+        Err(disk::failed("write the journal in", &self.dir)(io::ErrorKind::StorageFull.into()))
+    }
+
+    /// The journal of a lane that a log is in.
+    pub(super) fn journal(&self, lane: Durability) -> &Journal {
+        self.journals.of(lane).get().expect("a log's lane begins when the log is opened")
+    }
+
+    pub(super) fn trim(&self, log: LogId, start: Offset) -> Result<Bounds, Error> {
+        let log = self.shared.log(log)?;
+        self.raise_start(&log, start)?;
+        let state = log.state.lock();
+        state.check_open(log.id)?;
+        Ok(state.bounds())
+    }
+
+    /// Makes `start` the log's first offset, durably, and removes the segments below it. Returns
+    /// those.
+    pub(super) fn raise_start(&self, log: &Arc<Log>, start: Offset) -> Result<Vec<Segment>, Error> {
+        let _maintenance = self.maintenance.lock();
+        self.shared.check_alive()?;
+        let mut trimmed = {
+            let state = log.state.lock();
+            state.check_open(log.id)?;
+            let start = start.min(state.end);
+            if start <= state.start {
+                return Ok(Vec::new());
+            }
+            Checkpoint { start, ..state.checkpoint() }
+        };
+        let start = trimmed.start;
+        let count = trimmed.segments.partition_point(|segment| segment.end <= start);
+        let removed: Vec<Segment> = trimmed.segments.drain(..count).collect();
+        trimmed.epochs.trim(start);
+        self.commit(&[Change::Checkpoint(log.id, trimmed.clone())])?;
+        let mut state = log.state.lock();
+        // A truncation may have begun meanwhile; it cannot go below what readers were promised.
+        state.start = start;
+        state.end = state.end.max(start);
+        state.segments = trimmed.segments;
+        if let Some(folded) = &mut state.folded {
+            folded.epochs = trimmed.epochs;
+        }
+        drop(state);
+        self.remove_segments(&log.name, &removed);
+        Ok(removed)
+    }
+
+    pub(super) fn delete(&self, names: &[TopicPartition]) -> Result<(), Error> {
+        let mut maintenance = self.maintenance.lock();
+        self.shared.check_alive()?;
+        let mut logs: Vec<Arc<Log>> = {
+            let known = self.shared.logs.read();
+            names.iter().filter_map(|name| known.by_name.get(name).cloned()).collect()
+        };
+        logs.sort_by_key(|log| log.id);
+        logs.dedup_by_key(|log| log.id);
+        if logs.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<Change> = logs.iter().map(|log| Change::Delete(log.id)).collect();
+        self.commit(&changes)?;
+        let mut known = self.shared.logs.write();
+        for log in &logs {
+            known.by_id.remove(&log.id);
+            known.by_name.remove(&log.name);
+        }
+        drop(known);
+        for log in logs {
+            let mut state = log.state.lock();
+            state.phase = Phase::Deleted;
+            let freed = state.tail_weight();
+            (state.tail, state.truncated_at) = (None, None);
+            self.note_clean(&log, &mut state);
+            drop(state);
+            self.shared.unpin(freed);
+            maintenance.garbage.push((log.id, log.name));
+        }
+        self.shared.signal.kick();
+        Ok(())
+    }
+
+    pub(super) fn configure(&self, log: LogId, settings: &LogSettings) -> Result<(), Error> {
+        let log = self.shared.log(log)?;
+        self.begin_lane(settings.durability)?;
+        self.apply_settings(&log, settings)
+    }
+
+    /// Gives a log settings whose lane has begun.
+    pub(super) fn apply_settings(
+        &self,
+        log: &Arc<Log>,
+        settings: &LogSettings,
+    ) -> Result<(), Error> {
+        let settings = self.shared_settings(settings);
+        let mut state = log.state.lock();
+        state.check_open(log.id)?;
+        let lane = settings.durability;
+        state.settings = settings;
+        if state.next_lane.unwrap_or(state.lane) != lane {
+            if state.is_dirty() {
+                // What is in the old lane is flushed first: a replay knows no order between lanes.
+                state.next_lane = Some(lane);
+                drop(state);
+                self.shared.note_due(log);
+            } else {
+                state.lane = lane;
+            }
+        }
+        Ok(())
+    }
+
+    /// Settings like these, in one place for all logs that have them.
+    fn shared_settings(&self, settings: &LogSettings) -> Arc<LogSettings> {
+        let mut distinct = self.distinct_settings.lock();
+        if let Some(known) = distinct.iter().find(|known| known.as_ref() == settings) {
+            return Arc::clone(known);
+        }
+        // Only what nobody uses any more is in this list alone.
+        distinct.retain(|known| 1 < Arc::strong_count(known));
+        let settings = Arc::new(settings.clone());
+        distinct.push(Arc::clone(&settings));
+        settings
+    }
+
+    /// Moves a log whose lock is held to its next lane, once nothing of it is left in the old one.
+    pub(super) fn complete_switch(&self, log: &Arc<Log>, state: &mut State) {
+        let Some(next) = state.next_lane else { return };
+        let is_drained = state.truncated_at.is_none() && state.uncovered().is_none();
+        if !is_drained {
+            return;
+        }
+        state.lane = next;
+        state.next_lane = None;
+        let Some(mut tail) = state.tail.take() else { return };
+        for entry in tail.iter_mut() {
+            match self.submit(log, state, &entry.batch) {
+                Ok(sequence) => entry.note = Some(sequence),
+                // The journal is dead, and whoever waits has been told.
+                Err(_) => break,
+            }
+        }
+        state.tail = Some(tail);
+    }
+
+    /// Returns when the log is not changing lanes.
+    fn finish_switch(&self, log: &Arc<Log>) -> Result<(), Error> {
+        for _ in 0..SWITCH_ATTEMPTS {
+            if log.state.lock().next_lane.is_none() {
+                return Ok(());
+            }
+            self.await_durable(log)?;
+            self.flush_logs(&[Arc::clone(log)])?;
+        }
+        Err(disk::failed("flush", &self.dir)(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Commits to the manifest, and judges a failure.
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        self.manifest.commit(changes).inspect_err(|error| self.judge(error))
+    }
+
+    /// Removes segments that the manifest does not name any more. What cannot be removed is swept
+    /// after the next start.
+    pub(super) fn remove_segments(&self, name: &TopicPartition, segments: &[Segment]) {
+        for segment in segments {
+            if let Err(error) = self.store.remove(name, segment) {
+                tracing::warn!(%name, %error, "segment left behind");
+            }
+        }
+        if !segments.is_empty() {
+            self.look_at_space();
+        }
+    }
+}
+
+impl State {
+    /// Takes over what a truncation left in the segments.
+    fn settle_cut(&mut self, cut: Checkpoint, folded: Folded) {
+        self.flushed = cut.end;
+        if self.tail.is_none() {
+            self.end = cut.end;
+        }
+        self.durable = self.durable.min(self.end);
+        self.covered = cut.covered;
+        self.compacted = cut.compacted;
+        self.segments = cut.segments;
+        self.truncated_at = None;
+        self.folded = (folded != Folded::default()).then(|| Box::new(folded));
+    }
+}

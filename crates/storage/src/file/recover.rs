@@ -1,0 +1,229 @@
+//! The start: lock, manifest, replay, and the journal goes on behind it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
+use rafka_core::producer_state::ProducerTable;
+use rafka_core::rng::RngExt as _;
+use rafka_core::{ByteSize, Timestamp};
+use uuid::{Builder, Uuid};
+
+use super::lane::LANES;
+use super::log::{Folded, Log, Phase, State};
+use super::shared::Shared;
+use super::stats::Counters;
+use super::{Inner, Maintenance, Started, Surroundings};
+use crate::disk::{self, Lock};
+use crate::journal::{Entry, Recovery, Sequence};
+use crate::manifest::{self, Change, Contents, Manifest};
+use crate::segment::Store;
+use crate::sidecar::Sidecar;
+use crate::tail::weight;
+use crate::{Durability, Error, LogId, Settings};
+
+/// While replaying, memory is flushed from this share of the budget (a quarter) on.
+const REPLAY_SHARE: u64 = 4;
+
+/// What the replay has brought back.
+#[derive(Debug, Default)]
+struct Replayed {
+    batches: u64,
+    bytes: u64,
+}
+
+pub(super) fn recover(
+    dir: &Path,
+    settings: &Settings,
+    surroundings: Surroundings,
+) -> Result<(Inner, Started), Error> {
+    let Surroundings { disk, clock, mut rng, observer, driver } = surroundings;
+    let lock = claim(&*disk, dir)?;
+    let manifest = Manifest::open(Arc::clone(&disk), dir)?;
+    let contents = manifest.load()?;
+    let (is_new, was_clean) = (contents.node.is_none(), contents.clean);
+    let node = name_node(&manifest, &contents, rng.random())?;
+    let sidecar = Sidecar::new(settings.sidecar_budget());
+    let shared = Arc::new(Shared::new(clock, observer, sidecar, settings.disk_reserve_bytes));
+    let garbage = contents.deleted.clone();
+    let maintenance = Maintenance { log_next: contents.log_next, garbage, rng };
+    restore(&shared, contents, &dir.join(manifest::FILE_NAME))?;
+    let handles_max = usize::try_from(settings.open_files_max).expect("validated");
+    let inner = Inner {
+        store: Store::new(Arc::clone(&disk), dir, handles_max),
+        shared,
+        disk,
+        dir: dir.to_owned(),
+        settings: settings.clone(),
+        driver,
+        journals: Default::default(),
+        manifest,
+        maintenance: Mutex::new(maintenance),
+        cleaning: Mutex::new(()),
+        distinct_settings: Mutex::default(),
+        counters: Counters::default(),
+        is_stopped: AtomicBool::new(false),
+        lock: Mutex::new(Some(lock)),
+    };
+    inner.look_at_space();
+    let replayed = inner.replay()?;
+    let logs = inner.shared.logs.read().by_id.len();
+    let started = Started {
+        node,
+        is_new,
+        was_clean: was_clean || is_new,
+        logs,
+        replayed_batches: replayed.batches,
+        replayed_bytes: ByteSize(replayed.bytes),
+    };
+    Ok((inner, started))
+}
+
+/// Makes the directory ours.
+fn claim(disk: &dyn disk::Disk, dir: &Path) -> Result<Lock, Error> {
+    disk.create_dir_all(dir).map_err(disk::failed("create", dir))?;
+    // Its own name, if it is new. The root has none.
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        disk.sync_dir(parent).map_err(disk::failed("sync", parent))?;
+    }
+    let path = dir.join("lock");
+    disk.lock(&path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked(dir.to_owned()),
+        _ => disk::failed("lock", &path)(cause),
+    })
+}
+
+/// The identity of the directory, which is made at its first start. From now on it is in use.
+fn name_node(manifest: &Manifest, contents: &Contents, random: u128) -> Result<Uuid, Error> {
+    let mut changes = Vec::new();
+    let node = contents.node.unwrap_or_else(|| {
+        let node = Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
+        changes.push(Change::Node(node));
+        node
+    });
+    if contents.clean {
+        changes.push(Change::Clean(false));
+    }
+    if !changes.is_empty() {
+        manifest.commit(&changes)?;
+    }
+    Ok(node)
+}
+
+/// Makes the logs that the manifest names.
+fn restore(shared: &Shared, contents: Contents, path: &Path) -> Result<(), Error> {
+    let mut logs = shared.logs.write();
+    for manifest::Log { id, name, mut checkpoint } in contents.logs {
+        let producers = ProducerTable::decode(&checkpoint.producers).map_err(|error| {
+            let what = format!("the checkpoint of log {id}: {error}");
+            Error::Corrupt { path: path.to_owned(), position: 0, what }
+        })?;
+        let epochs = std::mem::take(&mut checkpoint.epochs);
+        let state = State::restored(checkpoint, Folded { epochs, producers });
+        let log = Arc::new(Log { id, name, state: Mutex::new(state) });
+        logs.by_id.insert(id, Arc::clone(&log));
+        logs.by_name.insert(name, log);
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Replays both lanes and starts their journals.
+    fn replay(&self) -> Result<Replayed, Error> {
+        let mut replayed = Replayed::default();
+        // When they were appended is not known; that they are young keeps them longest.
+        let now = self.shared.clock.timestamp();
+        for lane in LANES {
+            let settings = self.settings.journal.clone();
+            let disk = Arc::clone(&self.disk);
+            let mut replay = |sequence, entry| match entry {
+                Entry::Append { log, batch } => {
+                    let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
+                    replayed.batches += 1;
+                    replayed.bytes += ByteSize::of_len(batch.len()).0;
+                    self.replay_append(&log, lane, sequence, (batch, now))
+                }
+                Entry::Truncate { log, end } => {
+                    let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
+                    self.replay_truncation(&log, lane, sequence, end)
+                }
+            };
+            let recovery = Recovery::scan(disk, &self.dir, lane, settings, &mut replay)?;
+            // The usual lane is always there; the other one costs files, and few use it.
+            if lane == Durability::Fsync || Sequence::FIRST < recovery.end() {
+                let mut maintenance = self.maintenance.lock();
+                self.start_journal(&mut maintenance, lane, recovery)?;
+            }
+        }
+        for log in self.shared.logs.read().by_id.values() {
+            log.state.lock().end_replay();
+        }
+        self.release();
+        Ok(replayed)
+    }
+
+    /// The log of a record, if the record is not in its checkpoint.
+    fn wants(&self, log: LogId, lane: Durability, sequence: Sequence) -> Option<Arc<Log>> {
+        // An unknown log was deleted after the record was written.
+        let log = self.shared.log(log).ok()?;
+        let covered = log.state.lock().covered.of(lane);
+        (covered <= sequence.0).then_some(log)
+    }
+
+    fn replay_append(
+        &self,
+        log: &Arc<Log>,
+        lane: Durability,
+        sequence: Sequence,
+        (batch, appended_at): (rafka_core::Batch, Timestamp),
+    ) -> Result<(), Error> {
+        let mut state = log.state.lock();
+        if batch.base_offset() < state.end {
+            let (base, end) = (batch.base_offset(), state.end);
+            let what = format!("record {sequence} begins at {base}, log {} ends at {end}", log.id);
+            return Err(Error::Corrupt { path: self.dir.join("journal"), position: 0, what });
+        }
+        // As one slice of what was read from the journal it would keep all of that.
+        let batch = batch.detached();
+        self.shared.sidecar.pin(weight(&batch));
+        state.lane = lane;
+        self.mark_dirty(log, &mut state);
+        state.pin(batch, appended_at, Some(sequence));
+        state.durable = state.end;
+        drop(state);
+        let sidecar = &self.shared.sidecar;
+        if sidecar.pinned() < sidecar.budget() / REPLAY_SHARE {
+            return Ok(());
+        }
+        match self.flush_all() {
+            // It was in memory before, too, and a node with a full disk should serve what it has.
+            Err(error) if manifest::is_disk_full(&error) => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    fn replay_truncation(
+        &self,
+        log: &Arc<Log>,
+        lane: Durability,
+        sequence: Sequence,
+        end: rafka_core::Offset,
+    ) -> Result<(), Error> {
+        let mut state = log.state.lock();
+        state.lane = lane;
+        self.mark_dirty(log, &mut state);
+        state.truncated_at = Some(sequence);
+        if state.end <= end {
+            return Ok(());
+        }
+        let freed = state.truncate_memory(end);
+        state.phase = Phase::Truncating;
+        drop(state);
+        self.shared.unpin(freed);
+        self.cut_segments(log)?;
+        log.state.lock().phase = Phase::Open;
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! What each command does, prints and ends with.
+
+use serde_json::Value;
+
+use crate::node::{Node, numbered, rafka};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[test]
+fn topics_are_created_listed_described_altered_grown_and_deleted() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "orders", "-p", "3", "-c", "retention.ms=60000"]);
+    node.run_command(&["topic", "create", "orders"]).failed(1, &["orders", "TOPIC_ALREADY_EXISTS"]);
+    node.ok(&["topic", "create", "orders", "--if-not-exists"]);
+
+    let list = json(&node.ok(&["topic", "list", "--output", "json"]));
+    assert_eq!(list[0]["topic"], "orders");
+    assert_eq!(list[0]["partitions"], 3);
+    assert!(node.ok(&["topic", "list"]).starts_with("TOPIC"));
+    assert!(node.ok(&["topic", "list", "--output", "yaml"]).contains("topic: orders"));
+
+    let config = |key: &str| {
+        let described = json(&node.ok(&["topic", "describe", "orders", "--output", "json"]));
+        let configs = described["configs"].as_array().expect("a list").clone();
+        let found = configs.into_iter().find(|config| config["key"] == key).expect(key);
+        (found["value"].as_str().expect("text").to_owned(), found["default"] == true)
+    };
+    assert_eq!(config("retention.ms"), ("60000".to_owned(), false));
+    node.ok(&[
+        "topic",
+        "alter",
+        "orders",
+        "-c",
+        "cleanup.policy=compact",
+        "--reset",
+        "retention.ms",
+    ]);
+    assert_eq!(config("cleanup.policy"), ("compact".to_owned(), false));
+    assert!(config("retention.ms").1, "it has its default again");
+
+    node.ok(&["topic", "add-partitions", "orders", "-p", "5"]);
+    let described = json(&node.ok(&["topic", "describe", "orders", "--output", "json"]));
+    assert_eq!(described["partitions"].as_array().map(Vec::len), Some(5));
+    node.run_command(&["topic", "add-partitions", "orders", "-p", "4"])
+        .failed(1, &["INVALID_PARTITIONS"]);
+
+    node.ok(&["topic", "delete", "orders"]);
+    assert_eq!(json(&node.ok(&["topic", "list", "--output", "json"])), json("[]"));
+    node.run_command(&["topic", "describe", "orders"]).failed(6, &["orders", "rafka topic list"]);
+}
+
+#[test]
+fn records_come_back_as_they_were_in_every_format() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "2"]);
+    node.ok_with(&["produce", "t", "-K", ":", "-H", "trace=7"], "a:1\nb:2\na:3\n");
+    node.ok_with(&["produce", "t", "--partition", "0"], "plain\n");
+
+    let mut lines: Vec<_> = node
+        .ok(&["consume", "t", "-e", "-f", "%k=%s|%K|%S|%h\\n"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    assert_eq!(lines, ["=plain|-1|5|", "a=1|1|1|trace=7", "a=3|1|1|trace=7", "b=2|1|1|trace=7"]);
+
+    let of_a: String = node.ok(&["consume", "t", "-e", "-J"]);
+    let of_a: Vec<Value> = of_a.lines().map(json).filter(|record| record["key"] == "a").collect();
+    assert_eq!(of_a.len(), 2);
+    assert_eq!((&of_a[0]["payload"], &of_a[1]["payload"]), (&json("\"1\""), &json("\"3\"")));
+    assert_eq!(of_a[0]["partition"], of_a[1]["partition"], "equal keys share a partition");
+    assert_eq!(of_a[0]["headers"], json("[\"trace\",\"7\"]"));
+
+    node.run_command(&["consume", "t", "-e", "-f", "%q"]).failed(2, &["%q is no verb"]);
+    node.run_command(&["consume", "none", "-e"]).failed(6, &["none"]);
+}
+
+#[test]
+fn consuming_begins_and_ends_where_it_is_told_to() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    node.ok_with(&["produce", "t"], "0\n1\n2\n3\n4\n");
+    let check = |args: &[&str], expected: &str| {
+        let args = [&["consume", "t"], args].concat();
+        assert_eq!(node.ok(&args).replace('\n', " ").trim_end(), expected, "{args:?}");
+    };
+    check(&["-e"], "0 1 2 3 4");
+    check(&["-e", "-o", "beginning"], "0 1 2 3 4");
+    check(&["-e", "-o", "end"], "");
+    check(&["-e", "-o", "3"], "3 4");
+    check(&["-e", "-o", "-2"], "3 4");
+    check(&["-e", "-o", "-99"], "0 1 2 3 4");
+    check(&["-c", "2"], "0 1");
+    check(&["-e", "-p", "0", "-c", "1", "-o", "-1"], "4");
+}
+
+#[test]
+fn every_codec_is_written_and_read() {
+    let node = Node::start(&[]);
+    let input = numbered("key", 0..2000);
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        node.ok(&["topic", "create", codec, "-p", "1"]);
+        node.ok_with(&["produce", codec, "--compression", codec], &input);
+        assert_eq!(node.ok(&["consume", codec, "-e"]), input, "{codec}");
+    }
+}
+
+#[test]
+fn groups_remember_can_be_moved_and_deleted() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "2"]);
+    node.ok_with(&["produce", "t", "-K", ":"], &numbered("k", 0..10));
+    let consume = || node.ok(&["consume", "t", "-g", "g", "-e"]).lines().count();
+    assert_eq!(consume(), 10);
+    assert_eq!(consume(), 0, "everything was committed");
+
+    let lag = |group: &str| -> u64 {
+        let lag = json(&node.ok(&["group", "lag", group, "--output", "json"]));
+        lag.as_array().expect("a list").iter().filter_map(|row| row["lag"].as_u64()).sum()
+    };
+    assert_eq!(lag("g"), 0);
+    let groups = json(&node.ok(&["group", "list", "--output", "json"]));
+    assert_eq!(groups[0]["group"], "g");
+    node.ok(&["group", "seek", "g", "--topic", "t", "--to", "beginning"]);
+    assert_eq!(lag("g"), 10);
+    assert_eq!(consume(), 10);
+    assert!(node.ok(&["group", "describe", "g"]).contains("Empty"));
+
+    node.ok(&["group", "delete", "g"]);
+    node.run_command(&["group", "describe", "g"]).failed(6, &["there is no group g"]);
+    assert_eq!(consume(), 10, "a deleted group begins anew");
+}
+
+#[test]
+fn produce_ends_badly_unless_every_record_was_acknowledged() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "small", "-p", "1", "-c", "max.message.bytes=1000"]);
+    let input = format!("fine\n{}\nfine too\n", "x".repeat(5000));
+    let done = crate::node::run(node.command(&["produce", "small"]), &input);
+    done.failed(1, &["MESSAGE_TOO_LARGE"]);
+    assert_eq!(node.ok(&["consume", "small", "-e"]), "fine\nfine too\n");
+}
+
+#[test]
+fn a_node_that_is_not_there_is_named_with_what_to_do() {
+    // Port 1 is reserved and closed on every machine.
+    rafka(&["topic", "list", "-b", "127.0.0.1:1", "--timeout", "2 s"])
+        .failed(4, &["127.0.0.1:1", "hint: is a node running", "rafka dev"]);
+    rafka(&["topic", "list", "-b", "nonsense"]).failed(1, &["nonsense"]);
+    rafka(&["topic", "frobnicate"]).failed(2, &["frobnicate"]);
+}
+
+#[test]
+fn what_needs_no_node_works_without_one() {
+    assert!(rafka(&["version"]).ok("version").contains(env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(rafka(&["completions", shell]).ok(shell).contains("add-partitions"), "{shell}");
+    }
+    assert!(rafka(&["--help"]).ok("help").contains("produce"));
+}
+
+#[test]
+fn benchmarks_run_and_print_ratios_to_the_machines_limits() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let scratch = dir.path().to_str().expect("temporary names are text");
+    let common =
+        ["--seconds", "1", "--rounds", "1", "--scratch", scratch, "--output", "json", "-q"];
+    for (workload, flags) in [
+        ("produce", &["--durability", "both", "--connections", "2", "--partitions", "4"][..]),
+        ("consume", &["--rate", "2000"]),
+        ("e2e", &["--rate", "500", "--size", "100"]),
+    ] {
+        let args = [&["bench", workload][..], flags, &common].concat();
+        let report = json(&rafka(&args).ok(&args));
+        let summary = report["summary"].as_array().expect("a list");
+        assert!(!summary.is_empty(), "{report}");
+        for row in summary {
+            assert!(0.0 < row["ratio_to_limit"].as_f64().expect("a number"), "{row}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "all is cleaned up");
+}
