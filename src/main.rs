@@ -6,6 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Outcome;
+use crate::serve::Kind;
 
 mod bench;
 mod child;
@@ -14,10 +15,13 @@ mod config;
 mod exit;
 mod group;
 mod logging;
+mod metrics;
+mod node;
 mod output;
 mod process;
 mod record_format;
 mod sdk;
+mod serve;
 mod settings;
 mod topic;
 
@@ -49,13 +53,15 @@ fn run(cli: Cli) -> Outcome {
             output::print(&text)
         }
         Some(Command::Version) => out.document(&version()),
-        Some(command) => runtime()?.block_on(run_async(command, &global)),
+        Some(command) => in_runtime(run_async(command, &global, env)),
         None => Ok(()),
     }
 }
 
-async fn run_async(command: Command, global: &cli::Global) -> Outcome {
+async fn run_async(command: Command, global: &cli::Global, env: Vec<(String, String)>) -> Outcome {
     match command {
+        Command::Serve(args) => serve::run(&args, Kind::Serve, env, global).await,
+        Command::Dev(args) => serve::run(&args, Kind::Dev, env, global).await,
         Command::Topic(command) => topic::run(command, global).await,
         Command::Group(command) => group::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
@@ -63,8 +69,12 @@ async fn run_async(command: Command, global: &cli::Global) -> Outcome {
     }
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+fn in_runtime(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(command);
+    // A thread may still wait for standard input; the process does not wait for it.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The variables of the process that are text: only such can be ours.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::{Clock, SystemClock, rng};
+use rafka_core::{Clock, SystemClock};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -48,14 +48,13 @@ pub(crate) async fn run(
     logging::start(&settings.log)?;
     // From here on a signal is ours: one that comes while the node starts ends it all the same.
     let mut signals = Signals::new()?;
-    let rng = rng::from_system()?;
     let started = tokio::select! {
         biased;
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the node was ready");
             return Ok(());
         }
-        started = Node::start(&settings, Arc::clone(&clock), rng) => started,
+        started = Node::start(&settings, Arc::clone(&clock)) => started,
     };
     let mut node = started.map_err(|error| explain(error, &settings))?;
     announce(&node, &settings, clock.now() - begun, global.out())?;
@@ -166,10 +165,13 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     line("cluster", format!("{}{founded}", node.cluster_id()));
     line("grpc", node.grpc_addr().to_string());
     line("http", format!("{} (/healthz /readyz /metrics)", node.http_addr()));
-    line("data", match settings.node.engine {
-        Engine::File => format!("{} (acked means on disk)", absolute(&settings.node.data_dir)),
-        Engine::Memory => "in memory: everything is gone with this process".to_owned(),
-    });
+    line(
+        "data",
+        match settings.node.engine {
+            Engine::File => format!("{} (acked means on disk)", absolute(&settings.node.data_dir)),
+            Engine::Memory => "in memory: everything is gone with this process".to_owned(),
+        },
+    );
     let beyond = !node.grpc_addr().ip().is_loopback() || !node.http_addr().ip().is_loopback();
     let reach = if beyond { "OPEN TO THE NETWORK" } else { "reachable from this host only" };
     line("security", format!("off, {reach}"));

@@ -22,6 +22,14 @@ pub(crate) struct Settings {
     pub(crate) node: Node,
     /// The log.
     pub(crate) log: logging::Settings,
+    /// Where logs live.
+    pub(crate) storage: rafka_storage::Settings,
+    /// What topics get that say nothing themselves.
+    pub(crate) metadata: rafka_metadata::Settings,
+    /// Partitions and groups.
+    pub(crate) broker: rafka_broker::Settings,
+    /// The native API.
+    pub(crate) grpc: rafka_grpc::Settings,
     /// Health, readiness and metrics.
     pub(crate) http: rafka_http::Settings,
 }
@@ -84,6 +92,10 @@ impl Settings {
         };
         of("node", self.node.validate())?;
         of("log", self.log.validate().map_err(|error| error.to_string()))?;
+        of("storage", self.storage.validate().map_err(|error| error.to_string()))?;
+        of("metadata", self.metadata.validate().map_err(|error| error.to_string()))?;
+        of("broker", self.broker.validate().map_err(|error| error.to_string()))?;
+        of("grpc", self.grpc.validate().map_err(|error| error.to_string()))?;
         of("http", self.http.validate().map_err(|error| error.to_string()))?;
         for (section, listen) in self.listeners() {
             let shifted = listen.port().checked_add(self.node.port_offset);
@@ -107,8 +119,8 @@ impl Settings {
     }
 
     /// The addresses as set, each with its section.
-    fn listeners(&self) -> [(&'static str, SocketAddr); 1] {
-        [("http", self.http.listen)]
+    fn listeners(&self) -> [(&'static str, SocketAddr); 2] {
+        [("grpc", self.grpc.listen), ("http", self.http.listen)]
     }
 
     /// The address that a listener binds: shifted by the port offset, unless the system chooses it.
@@ -160,7 +172,7 @@ mod tests {
         check(|s| s.log.level = "a=loud".to_owned(), "log.level is \"a=loud\"");
         check(
             |s| s.node.port_offset = 60_000,
-            "http.listen is 127.0.0.1:9644: with node.port_offset",
+            "grpc.listen is 127.0.0.1:9192: with node.port_offset",
         );
     }
 

@@ -8,6 +8,7 @@ mod coordinator;
 mod effects;
 mod expiry;
 mod join;
+mod loader;
 mod log;
 mod machine;
 mod offsets;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rafka_broker::{Error, TopicRef, fetch};
-use rafka_core::{Epoch, ErrorCode, GroupId, PartitionIndex, TopicId, TopicName};
+use rafka_core::{Epoch, ErrorCode, GroupId, TopicId, TopicName};
 use rafka_proto::v1;
 use tonic::Status;
 
@@ -55,9 +55,6 @@ pub(crate) fn epoch(epoch: Option<i32>) -> Option<Epoch> {
     epoch.filter(|epoch| 0 <= *epoch).map(Epoch)
 }
 
-pub(crate) fn partition(index: i32) -> PartitionIndex {
-    PartitionIndex(index)
-}
 
 /// How far a reader may see.
 ///

@@ -131,7 +131,11 @@ fn check_groups(found: usize) -> Result<(), Status> {
 }
 
 /// The outcome for one partition.
-fn partition_result(topic: String, partition: i32, result: Result<(), Error>) -> v1::PartitionResult {
+fn partition_result(
+    topic: String,
+    partition: i32,
+    result: Result<(), Error>,
+) -> v1::PartitionResult {
     let error = result.err().map(|error| convert::error(&error));
     v1::PartitionResult { topic, partition, error }
 }

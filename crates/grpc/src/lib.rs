@@ -13,5 +13,5 @@ mod log;
 mod server;
 mod settings;
 
-pub use server::{Handle, StartError, Stopped, start};
+pub use server::{Bound, Handle, StartError, Stopped, bind, start};
 pub use settings::{InvalidSetting, Settings};

@@ -64,7 +64,8 @@ impl log_server::Log for Log {
         &self,
         request: Request<FetchRequest>,
     ) -> Result<Response<Self::FetchStream>, Status> {
-        let session = fetch::Session::start(Arc::clone(&self.gateway), request.into_inner()).await?;
+        let session =
+            fetch::Session::start(Arc::clone(&self.gateway), request.into_inner()).await?;
         Ok(Response::new(Box::pin(session.into_stream())))
     }
 

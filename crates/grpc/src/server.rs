@@ -47,12 +47,8 @@ const RESETS_MAX: usize = 32;
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The names that health is reported under; the empty one is the whole listener.
-const HEALTH_NAMES: [&str; 4] = [
-    "",
-    LogServer::<Log>::NAME,
-    GroupsServer::<Groups>::NAME,
-    AdminServer::<Admin>::NAME,
-];
+const HEALTH_NAMES: [&str; 4] =
+    ["", LogServer::<Log>::NAME, GroupsServer::<Groups>::NAME, AdminServer::<Admin>::NAME];
 
 /// The listener did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +98,67 @@ pub async fn start(
     broker: Broker,
     clock: Arc<dyn Clock>,
 ) -> Result<Handle, StartError> {
-    let listen = settings.listen;
+    bind(settings.listen).await?.start(settings, broker, clock).await
+}
+
+/// An address that is taken, and not yet served: connections wait.
+///
+/// A node advertises its address when its session begins, which is before there is a broker to
+/// serve, and the system may be the one who chooses the port.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+/// Takes an address.
+///
+/// # Errors
+/// If it cannot be listened on.
+///
+/// # Cancel safety
+/// Cancelled, it leaves nothing behind.
+pub async fn bind(listen: SocketAddr) -> Result<Bound, StartError> {
     let fail = |cause| StartError::Listen { listen, cause };
     let listener = TcpListener::bind(listen).await.map_err(fail)?;
     let local_addr = listener.local_addr().map_err(fail)?;
+    Ok(Bound { listener, local_addr })
+}
+
+impl Bound {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Begins to serve the broker.
+    ///
+    /// # Errors
+    /// If the API cannot be described for reflection.
+    ///
+    /// # Cancel safety
+    /// Cancelled, it leaves nothing behind.
+    pub async fn start(
+        self,
+        settings: &Settings,
+        broker: Broker,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Handle, StartError> {
+        serve(self, settings, broker, clock).await
+    }
+}
+
+async fn serve(
+    bound: Bound,
+    settings: &Settings,
+    broker: Broker,
+    clock: Arc<dyn Clock>,
+) -> Result<Handle, StartError> {
+    let Bound { listener, local_addr } = bound;
     let (stop, cut, streams) =
         (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    let gateway =
-        Gateway::new(broker, clock, settings.clone(), stop.clone(), streams.clone());
+    let gateway = Gateway::new(broker, clock, settings.clone(), stop.clone(), streams.clone());
     let health = HealthReporter::new();
     for name in HEALTH_NAMES {
         health.set_service_status(name, ServingStatus::Serving).await;
@@ -118,8 +167,11 @@ pub async fn start(
     let door = Door::new(routes, settings);
     let connections = Arc::new(Connections::new(settings, cut.clone()));
     let incoming = connection::incoming(listener, Arc::clone(&connections));
-    let serving =
-        builder(settings).serve_with_incoming_shutdown(door, incoming, stop.clone().cancelled_owned());
+    let serving = builder(settings).serve_with_incoming_shutdown(
+        door,
+        incoming,
+        stop.clone().cancelled_owned(),
+    );
     let mut server = JoinSet::new();
     server.spawn(serving);
     Ok(Handle { local_addr, stop, cut, connections, health, server, streams })
@@ -150,8 +202,8 @@ fn routes(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let log = LogServer::new(Log::new(Arc::clone(&gateway))).max_decoding_message_size(produce_max);
-    let groups = GroupsServer::new(Groups::new(Arc::clone(&gateway)))
-        .max_decoding_message_size(request_max);
+    let groups =
+        GroupsServer::new(Groups::new(Arc::clone(&gateway))).max_decoding_message_size(request_max);
     let admin = AdminServer::new(Admin::new(gateway)).max_decoding_message_size(request_max);
     Ok(Routes::new(log)
         .add_service(groups)
@@ -215,4 +267,3 @@ impl Handle {
         Stopped { connections_cut }
     }
 }
-

@@ -159,10 +159,7 @@ mod tests {
             assert_eq!(error, expected);
         };
         assert_eq!(Settings::default().validate(), Ok(()));
-        check(
-            |s| s.connections_max = 0,
-            "connections_max is 0: it must lie between 1 and 100000",
-        );
+        check(|s| s.connections_max = 0, "connections_max is 0: it must lie between 1 and 100000");
         check(
             |s| s.idle_timeout = Duration::ZERO,
             "idle_timeout is 0 s: it must lie between 1 s and 1 d",

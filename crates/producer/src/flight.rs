@@ -82,13 +82,23 @@ struct Entry {
     last_failure: Option<String>,
 }
 
+/// Whether the node is told who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    /// It is not: the producer is not idempotent.
+    Off,
+    /// It will be, once an id was given.
+    Awaited,
+    /// As this one.
+    As(Identity),
+}
+
 /// One partition's batches under way.
 #[derive(Debug)]
 pub(crate) struct Flight {
     partition: TopicPartition,
-    idempotent: bool,
+    naming: Naming,
     in_flight_max: usize,
-    identity: Option<Identity>,
     next_sequence: i32,
     /// Whether the node has acked a batch of the present epoch.
     proven: bool,
@@ -105,9 +115,8 @@ impl Flight {
     pub(crate) fn new(partition: TopicPartition, idempotent: bool, in_flight_max: usize) -> Self {
         Self {
             partition,
-            idempotent,
+            naming: if idempotent { Naming::Awaited } else { Naming::Off },
             in_flight_max,
-            identity: None,
             next_sequence: 0,
             proven: false,
             gap_at_end: false,
@@ -124,7 +133,9 @@ impl Flight {
 
     /// Gives the partition the producer's identity, once.
     pub(crate) fn identify(&mut self, identity: Identity) {
-        self.identity.get_or_insert(identity);
+        if self.naming == Naming::Awaited {
+            self.naming = Naming::As(identity);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -133,12 +144,12 @@ impl Flight {
 
     /// How many batches may be under way now.
     fn window(&self) -> usize {
-        if self.idempotent && !self.proven { 1 } else { self.in_flight_max }
+        if self.naming != Naming::Off && !self.proven { 1 } else { self.in_flight_max }
     }
 
     /// Whether the next batch may be taken from the buffer.
     pub(crate) fn can_admit(&self, now: Time) -> bool {
-        let named = !self.idempotent || self.identity.is_some();
+        let named = self.naming != Naming::Awaited;
         let all_sent = self.entries.iter().all(|entry| entry.place != Place::Waiting);
         let passed = self.entries.front().map_or(0, |entry| entry.passed);
         let room = self.entries.len() + passed < self.window();
@@ -147,8 +158,10 @@ impl Flight {
 
     /// The identity and sequence number that the next batch must carry.
     pub(crate) fn next_numbers(&self) -> Option<(Identity, i32)> {
-        let identity = self.identity.filter(|_| self.idempotent)?;
-        Some((identity, self.next_sequence))
+        match self.naming {
+            Naming::As(identity) => Some((identity, self.next_sequence)),
+            Naming::Off | Naming::Awaited => None,
+        }
     }
 
     /// Takes over a batch, which carries [`Flight::next_numbers`].
@@ -234,7 +247,7 @@ impl Flight {
     ) -> Consequences {
         let mut consequences = Consequences::default();
         let Some(index) = self.find_sent(request) else { return consequences };
-        match Verdict::of(refusal.code, self.idempotent) {
+        match Verdict::of(refusal.code, self.naming != Naming::Off) {
             Verdict::StoredBefore => return self.acked(request, Stored::default()),
             Verdict::Fenced => {
                 let (partition, message) = (self.partition.clone(), refusal.message.clone());
@@ -393,7 +406,7 @@ impl Flight {
 
     /// Numbers what is open from 0 under the next epoch.
     fn begin_epoch(&mut self, consequences: &mut Consequences) {
-        let Some(identity) = &mut self.identity else { return };
+        let Naming::As(identity) = &mut self.naming else { return };
         let Some(next) = identity.epoch.0.checked_add(1) else {
             let partition = self.partition.clone();
             let message = "its epochs are used up: make a new producer".to_owned();

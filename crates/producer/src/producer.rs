@@ -41,7 +41,6 @@ struct Inner {
 
 impl Producer {
     /// A producer to be configured, for a cluster at `bootstrap` (`host:port`, commas between).
-    #[must_use]
     pub fn builder(bootstrap: &str) -> Builder {
         Builder::new(bootstrap)
     }
@@ -137,8 +136,10 @@ impl Producer {
         if buffer.0 < cost {
             return invalid("with its headers it does not fit the buffer");
         }
-        u32::try_from(cost).or_else(|_beyond_any_buffer| {
-            Err(Error::RecordTooLarge { topic: topic(), size: ByteSize(cost), limit })
+        u32::try_from(cost).map_err(|_beyond_any_buffer| Error::RecordTooLarge {
+            topic: topic(),
+            size: ByteSize(cost),
+            limit,
         })
     }
 

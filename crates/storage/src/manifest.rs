@@ -178,6 +178,11 @@ impl Manifest {
         })
     }
 
+    /// Closes the file, which redb writes to even then. Nothing may be committed afterwards.
+    pub(crate) fn close(&self) {
+        drop(self.database.lock().take());
+    }
+
     fn with_database<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, Error>,

@@ -1,7 +1,6 @@
 //! The coordinator of this node's groups: the handle that gateways call.
 
 mod command;
-mod loader;
 mod owner;
 mod serve;
 mod shard;

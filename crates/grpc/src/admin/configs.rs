@@ -68,8 +68,6 @@ fn topic(resource: Option<&ConfigResource>) -> Result<TopicRef, Error> {
     let Some(resource) = resource else { return refuse("the resource is missing") };
     match ConfigResourceType::try_from(resource.r#type) {
         Ok(ConfigResourceType::Topic) => convert::topic_name(&resource.name).map(TopicRef::Name),
-        Ok(ConfigResourceType::Unspecified) | Err(_) => {
-            refuse("the resource's type must be TOPIC")
-        }
+        Ok(ConfigResourceType::Unspecified) | Err(_) => refuse("the resource's type must be TOPIC"),
     }
 }

@@ -153,8 +153,7 @@ fn described_partition(partition: PartitionDescription) -> DescribedPartition {
         isr: nodes(partition.isr),
         start_offset: extent.map_or(-1, |extent| extent.log_start.0),
         end_offset: extent.map_or(-1, |extent| extent.high_watermark.0),
-        size_bytes: extent
-            .map_or(-1, |extent| i64::try_from(extent.bytes.0).unwrap_or(i64::MAX)),
+        size_bytes: extent.map_or(-1, |extent| i64::try_from(extent.bytes.0).unwrap_or(i64::MAX)),
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rafka_broker::Error;
 use rafka_broker::group::{
-    Coordinator, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave, LeavingMember, LeftMember,
-    Protocol, Sync, Synced,
+    Coordinator, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave, LeavingMember,
+    LeftMember, Protocol, Sync, Synced,
 };
 use rafka_core::consumer_protocol::PROTOCOL_TYPE;
 use rafka_proto::v1::{
@@ -38,10 +38,8 @@ pub(super) async fn join(
         0 => session_timeout,
         asked => millis(asked),
     };
-    let protocol = |protocol: v1::GroupProtocol| Protocol {
-        name: protocol.name,
-        metadata: protocol.metadata,
-    };
+    let protocol =
+        |protocol: v1::GroupProtocol| Protocol { name: protocol.name, metadata: protocol.metadata };
     let join = Join {
         group,
         member: request.member_id.clone(),
@@ -162,10 +160,9 @@ pub(super) async fn leave(
         error: result.err().map(|code| convert::error(&Error::from(code))),
     };
     Ok(match left {
-        Ok(members) => LeaveGroupResponse {
-            error: None,
-            members: members.into_iter().map(member).collect(),
-        },
+        Ok(members) => {
+            LeaveGroupResponse { error: None, members: members.into_iter().map(member).collect() }
+        }
         Err(error) => {
             LeaveGroupResponse { error: Some(convert::error(&error)), members: Vec::new() }
         }

@@ -47,7 +47,10 @@ impl Service<Request<Body>> for Door {
     type Error = Infallible;
     type Future = Map<
         <Routes as Service<Request<Body>>>::Future,
-        Box<dyn FnOnce(Result<Response<Body>, Infallible>) -> Result<Self::Response, Infallible> + Send>,
+        Box<
+            dyn FnOnce(Result<Response<Body>, Infallible>) -> Result<Self::Response, Infallible>
+                + Send,
+        >,
     >;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -64,9 +67,11 @@ impl Service<Request<Body>> for Door {
         let intake = Intake::new(body, &self.bounds, message_max, kind);
         parts.extensions.insert(intake.ledger());
         let request = Request::from_parts(parts, Body::new(intake));
-        self.routes.call(request).map(Box::new(move |answer: Result<Response<Body>, Infallible>| {
-            answer.map(|answer| answer.map(|body| Answer { body, _call: call }))
-        }))
+        self.routes.call(request).map(Box::new(
+            move |answer: Result<Response<Body>, Infallible>| {
+                answer.map(|answer| answer.map(|body| Answer { body, _call: call }))
+            },
+        ))
     }
 }
 

@@ -80,12 +80,11 @@ impl Prepared {
         let made = match (convert::topic_ref(&name, &topic_id), data) {
             (Err(error), _) => Err(error),
             (Ok(_), None) => Err(no_data()),
-            (Ok(topic), Some(Data::Batches(bytes))) => {
-                batches(&topic, index, bytes, frame_bytes).map(|batches| {
+            (Ok(topic), Some(Data::Batches(bytes))) => batches(&topic, index, bytes, frame_bytes)
+                .map(|batches| {
                     let record_indexes = Vec::new();
                     (topic, vec![Plain { partition: index, batches, record_indexes }])
-                })
-            }
+                }),
             (Ok(topic), Some(Data::Records(records))) => {
                 plain::batches(gateway, &topic, index, records).await.map(|plain| (topic, plain))
             }

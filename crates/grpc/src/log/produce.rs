@@ -108,16 +108,12 @@ impl Session {
     }
 
     fn is_done(&self) -> bool {
-        self.end.is_some()
-            && !self.is_appending
-            && self.acks.is_empty()
-            && self.ready.is_none()
+        self.end.is_some() && !self.is_appending && self.acks.is_empty() && self.ready.is_none()
     }
 
     async fn next_event(&mut self) -> Event {
         // A message that has begun holds permits: it is read whatever is unanswered.
-        let has_room =
-            self.inflight_bytes < self.inflight_bytes_max || self.ledger.has_begun();
+        let has_room = self.inflight_bytes < self.inflight_bytes_max || self.ledger.has_begun();
         tokio::select! {
             biased;
             () = self.answers.closed() => Event::Gone,

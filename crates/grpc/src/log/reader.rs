@@ -135,8 +135,7 @@ impl Reader {
         for (mut tracked, PartitionData { result, .. }) in
             std::mem::take(&mut self.tracked).into_iter().zip(data)
         {
-            let (name, partition, from) =
-                (tracked.name.clone(), tracked.partition, tracked.offset);
+            let (name, partition, from) = (tracked.name.clone(), tracked.partition, tracked.offset);
             if let Ok(fetched) = &result {
                 let last = fetched.batches.last();
                 tracked.offset = last.map_or(from, Batch::next_offset).max(from);

@@ -146,8 +146,9 @@ fn size(record: &Record) -> usize {
 
 fn shown(record: Record) -> FetchedRecord {
     let Record { offset, timestamp, key, value, headers } = record;
-    let header = |(name, value): (Bytes, Option<Bytes>)| {
-        Header { name: String::from_utf8_lossy(&name).into_owned(), value }
+    let header = |(name, value): (Bytes, Option<Bytes>)| Header {
+        name: String::from_utf8_lossy(&name).into_owned(),
+        value,
     };
     FetchedRecord {
         offset: offset.0,

@@ -30,6 +30,8 @@ impl Inner {
         }
         result?;
         state.check_open(log.id)?;
+        // What is left was submitted before the cut, so that it is durable with it.
+        state.durable = state.end;
         Ok(state.bounds())
     }
 

@@ -23,6 +23,8 @@ impl Inner {
                 result = result.and(journal.stop());
             }
         }
+        let _maintenance = self.maintenance.lock();
+        self.manifest.close();
         // Nothing writes any more.
         drop(self.lock.lock().take());
         result

@@ -43,6 +43,20 @@ impl Clock for HandClock {
     }
 }
 
+/// The machine's time on the calendar of the tests, who tell an engine when they append.
+#[derive(Debug)]
+struct TestDate(rafka_core::SystemClock);
+
+impl Clock for TestDate {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn timestamp(&self) -> Timestamp {
+        Timestamp(1_000_000_000)
+    }
+}
+
 /// Small enough that journals roll, recycle and press, and that segments matter.
 pub(super) fn small_settings() -> Settings {
     Settings {
@@ -166,7 +180,7 @@ fn open_real(dir: &Path, seed: u64) -> (Arc<FileEngine>, Arc<Reports>) {
     let reports = Arc::new(Reports::default());
     let surroundings = Surroundings {
         disk: Arc::new(OsDisk),
-        clock: Arc::new(rafka_core::SystemClock::new()),
+        clock: Arc::new(TestDate(rafka_core::SystemClock::new())),
         rng: rng::from_seed(seed),
         observer: Arc::new(Arc::clone(&reports)),
         driver: Driver::Threads,

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Desk};
-use super::loader::Loader;
 use super::shard::{Groups, Phase, Shard, Slot};
 use crate::Error;
 use crate::group::effects::{Append, Effects, Turn};
+use crate::group::loader::Loader;
 use crate::group::machine::Group;
 use crate::group::record::Record;
 use crate::group::{OffsetsLog, Settings, log};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rafka_core::{Epoch, ErrorCode, GroupId, Time};
 
-use super::loader::Loader;
 use crate::group::effects::Ticket;
+use crate::group::loader::Loader;
 use crate::group::machine::Group;
 
 /// A partition that this node leads.

@@ -10,7 +10,9 @@ use rafka_broker::group::{
 };
 use rafka_broker::{Error, TopicRef};
 use rafka_core::assignor;
-use rafka_core::consumer_protocol::{Assignment, PROTOCOL_TYPE, Subscription as Wanted, TopicPartitions};
+use rafka_core::consumer_protocol::{
+    Assignment, PROTOCOL_TYPE, Subscription as Wanted, TopicPartitions,
+};
 use rafka_core::{ErrorCode, Offset, PartitionIndex, TopicName};
 
 use super::Subscription;
@@ -56,13 +58,7 @@ impl Setback {
 
 impl Member {
     pub(super) fn new(gateway: Arc<Gateway>, subscription: Subscription) -> Self {
-        Self {
-            gateway,
-            subscription,
-            id: String::new(),
-            generation: -1,
-            assigned_for: None,
-        }
+        Self { gateway, subscription, id: String::new(), generation: -1, assigned_for: None }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -151,7 +147,10 @@ impl Member {
     }
 
     /// Commits how far the member has come.
-    pub(super) async fn commit(&mut self, offsets: &BTreeMap<Owned, Offset>) -> Result<(), Setback> {
+    pub(super) async fn commit(
+        &mut self,
+        offsets: &BTreeMap<Owned, Offset>,
+    ) -> Result<(), Setback> {
         let offset = |((topic, partition), offset): (&Owned, &Offset)| OffsetToCommit {
             topic: topic.clone(),
             partition: *partition,
@@ -233,8 +232,9 @@ fn shares(
     };
     let members: Vec<assignor::Member> = joined.members.iter().map(member).collect();
     let share = |(id, partitions): (String, assignor::Partitions)| {
-        let of_topic = |(topic, partitions): (TopicName, Vec<PartitionIndex>)| {
-            TopicPartitions { topic: topic.to_string(), partitions }
+        let of_topic = |(topic, partitions): (TopicName, Vec<PartitionIndex>)| TopicPartitions {
+            topic: topic.to_string(),
+            partitions,
         };
         let partitions = partitions.into_iter().map(of_topic).collect();
         let assignment = Assignment { partitions, user_data: None };

@@ -82,8 +82,7 @@ impl Session {
         member: Member,
         messages: mpsc::Sender<Result<SubscribeResponse, Status>>,
     ) -> Self {
-        let policy =
-            Policy { reset: subscription.reset, isolation: subscription.manner.isolation };
+        let policy = Policy { reset: subscription.reset, isolation: subscription.manner.isolation };
         Self { gateway, subscription, policy, member, messages }
     }
 
@@ -218,7 +217,8 @@ impl Session {
 
     /// Reads and sends until the generation is over.
     async fn read(&mut self, reading: &mut Reading) -> Over {
-        let mut heartbeats = every((self.subscription.session_timeout / 3).min(HEARTBEAT_INTERVAL_MAX));
+        let mut heartbeats =
+            every((self.subscription.session_timeout / 3).min(HEARTBEAT_INTERVAL_MAX));
         let mut commits = self.subscription.commit_interval.map(every);
         loop {
             reading.fill(self.subscription.bytes_max);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use rafka_core::{Batch, ByteSize, GroupId, Offset, batch};
 
-use crate::group::effects::Turn;
-use crate::group::machine::Group;
-use crate::group::offsets::Partition;
-use crate::group::record::{self, Entry, GroupValue, Malformed, OffsetValue};
+use super::effects::Turn;
+use super::machine::Group;
+use super::offsets::Partition;
+use super::record::{self, Entry, GroupValue, Malformed, OffsetValue};
 
 /// More than any batch that the coordinator writes.
 const INFLATED_MAX: ByteSize = ByteSize::mib(64);

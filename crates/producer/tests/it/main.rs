@@ -1,0 +1,4 @@
+//! The producer against a node whose faults are scripted, and against a real one.
+
+mod faults;
+mod scripted;
