@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{Form, Output};
-use crate::{bench, group, logging, settings, topic};
+use crate::{bench, group, logging, produce, settings, topic};
 
 /// A distributed message broker: one binary, every node equal, acked means durable.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct Global {
         short,
         long,
         global = true,
-        env = "RAFKA_BROKERS",
+        env = "RAFKA_BROKERS", hide_env_values = true,
         value_delimiter = ',',
         value_name = "ADDRESS"
     )]
@@ -89,6 +89,8 @@ pub(crate) enum Command {
     /// Create, list, describe, alter and delete topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Write records to a topic, one per line of standard input.
+    Produce(produce::Args),
     /// List, describe, move and delete consumer groups.
     #[command(subcommand)]
     Group(group::Command),
@@ -108,13 +110,16 @@ pub(crate) enum Command {
     },
     /// Print the version and what it was built with.
     Version,
+    /// Print the reference page of the command line.
+    #[command(hide = true)]
+    Reference,
 }
 
 /// How to run a node. Every flag overrides the configuration.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "RAFKA_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "RAFKA_CONFIG", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// The directory that holds everything [default: ./rafka-data].
     #[arg(long, value_name = "DIR")]

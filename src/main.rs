@@ -14,12 +14,15 @@ mod cli;
 mod config;
 mod exit;
 mod group;
+mod log;
 mod logging;
 mod metrics;
 mod node;
 mod output;
 mod process;
+mod produce;
 mod record_format;
+mod reference;
 mod sdk;
 mod serve;
 mod settings;
@@ -47,11 +50,13 @@ fn run(cli: Cli) -> Outcome {
     let out = global.out();
     match cli.command {
         Some(Command::Config(command)) => config::run(command, env, out),
+        Some(Command::Log(command)) => log::run(&command, out),
         Some(Command::Completions { shell }) => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rafka", &mut text);
             output::print(&text)
         }
+        Some(Command::Reference) => output::print(reference::page().as_bytes()),
         Some(Command::Version) => out.document(&version()),
         Some(command) => in_runtime(run_async(command, &global, env)),
         None => Ok(()),
@@ -63,6 +68,7 @@ async fn run_async(command: Command, global: &cli::Global, env: Vec<(String, Str
         Command::Serve(args) => serve::run(&args, Kind::Serve, env, global).await,
         Command::Dev(args) => serve::run(&args, Kind::Dev, env, global).await,
         Command::Topic(command) => topic::run(command, global).await,
+        Command::Produce(args) => produce::run(&args, global).await,
         Command::Group(command) => group::run(command, global).await,
         Command::Bench(command) => bench::run(command, global).await,
         _ => Ok(()),

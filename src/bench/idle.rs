@@ -72,7 +72,8 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     let span = Duration::from_secs(options.seconds);
     let (bare, bare_cpu) = idle(&target, span).await?;
     let hot_bare = hot(&target, options, "hot-bare", &clock).await?;
-    // Writing leaves caches behind: what partitions cost is counted from here.
+    // Writing leaves caches behind: what partitions cost is counted in a process without.
+    target.restart().await?;
     let (before, _) = idle(&target, SETTLE).await?;
     let start = clock.now();
     create(&target, options.partitions).await?;

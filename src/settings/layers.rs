@@ -218,7 +218,7 @@ mod tests {
         check("node:\n  port_offset: many\n", 2, "many");
         check("node:\n  engine: disk\n", 2, "disk");
         check("node:\n  port_offset: 1\n  port_offset: 2\n", 3, "duplicate");
-        check("node: [\n", 2, "");
+        check("node: [\n", 1, "");
     }
 
     #[test]

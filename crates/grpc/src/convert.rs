@@ -55,7 +55,6 @@ pub(crate) fn epoch(epoch: Option<i32>) -> Option<Epoch> {
     epoch.filter(|epoch| 0 <= *epoch).map(Epoch)
 }
 
-
 /// How far a reader may see.
 ///
 /// # Errors

@@ -227,6 +227,7 @@ impl Partition {
 
     fn lead(&mut self, leader: Option<u8>) {
         self.leader = leader;
+        self.leader_epoch = self.leader_epoch.next();
         if let Some(place) = leader {
             self.isr.insert(usize::from(place));
             self.elr.remove(usize::from(place));

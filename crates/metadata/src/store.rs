@@ -111,7 +111,7 @@ impl Store {
             Ok(file) => {
                 // The last start may have died between giving the file its name and making that
                 // durable: a later power cut would take all that was committed since.
-
+                sync_dir_of(&*disk, path)?;
                 open_on(DiskBackend::new(file), path)?
             }
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {

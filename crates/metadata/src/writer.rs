@@ -142,7 +142,7 @@ impl Writer {
         if let Some(cause) = &self.dead {
             return proposed.iter().map(|_| Err(ProposeError::Dead(Arc::clone(cause)))).collect();
         }
-        let mut state = std::mem::take(&mut self.state);
+        let mut state = self.state.clone();
         let mut tails = self.tails.clone();
         let mut changes = Vec::new();
         let mut results: Vec<Result<Vec<Effect>, Refused>> = Vec::new();

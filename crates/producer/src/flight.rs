@@ -38,6 +38,16 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// How a connection was lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loss<'a> {
+    pub(crate) reason: &'a str,
+    /// Set if the reason will not go away by itself: the batches fail.
+    pub(crate) permanent: Option<ErrorCode>,
+    /// Whether what was under way may be stored.
+    pub(crate) in_doubt: bool,
+}
+
 /// A batch that is finished, and its outcome.
 #[derive(Debug)]
 pub(crate) struct Settled {
@@ -336,15 +346,8 @@ impl Flight {
         Some(Settled { receipt: entry.receipt?, outcome })
     }
 
-    /// The connection is gone: what was under way on it may or may not be stored.
-    ///
-    /// With `permanent`, the node's reason will not go away: the batches fail.
-    pub(crate) fn link_lost(
-        &mut self,
-        link: LinkId,
-        reason: &str,
-        permanent: Option<ErrorCode>,
-    ) -> Consequences {
+    /// The connection is gone: what was under way on it waits again.
+    pub(crate) fn link_lost(&mut self, link: LinkId, loss: &Loss<'_>) -> Consequences {
         let mut consequences = Consequences::default();
         let mut index = 0;
         while index < self.entries.len() {
@@ -354,18 +357,18 @@ impl Flight {
                 continue;
             }
             entry.place = Place::Waiting;
-            entry.in_doubt = true;
-            entry.last_failure = Some(reason.to_owned());
-            if entry.receipt.is_some() && permanent.is_none() {
+            entry.in_doubt |= loss.in_doubt;
+            entry.last_failure = Some(loss.reason.to_owned());
+            if entry.receipt.is_some() && loss.permanent.is_none() {
                 consequences.retry = true;
                 index += 1;
                 continue;
             }
-            let settled = self.give_up(index, |_entry, partition| Error::Refused {
+            let settled = self.give_up(index, |entry, partition| Error::Refused {
                 partition,
-                code: permanent.unwrap_or(ErrorCode::NetworkException),
-                message: reason.to_owned(),
-                fate: Fate::Unknown,
+                code: loss.permanent.unwrap_or(ErrorCode::NetworkException),
+                message: loss.reason.to_owned(),
+                fate: fate(entry.in_doubt),
             });
             consequences.settled.extend(settled);
         }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::StreamExt as _;
 use rafka_client::{Error, Node, v1};
 use rafka_core::Time;
 use tokio::sync::mpsc;
@@ -21,8 +23,13 @@ pub(crate) const LINK_REQUESTS_MAX: usize = 64;
 pub(crate) enum LinkNews {
     /// The node answers a request.
     Answer(v1::ProduceResponse),
-    /// The stream is over. What was not answered may or may not be stored.
-    Lost(Error),
+    /// The stream is over.
+    Lost {
+        /// Why.
+        error: Error,
+        /// Whether requests may have reached the node: those not answered may be stored then.
+        in_doubt: bool,
+    },
 }
 
 /// A request without its answer.
@@ -61,28 +68,42 @@ pub(crate) async fn run(
     requests: mpsc::Receiver<v1::ProduceRequest>,
     news: mpsc::Sender<(LinkId, LinkNews)>,
 ) {
+    let taken = Arc::new(AtomicBool::new(false));
+    let error = talk(&node, id, requests, &news, Arc::clone(&taken)).await;
+    let in_doubt = taken.load(Ordering::Acquire);
+    let _sending_side_is_gone = news.send((id, LinkNews::Lost { error, in_doubt })).await;
+}
+
+/// Returns how the stream ended. Sets `taken` when the transport takes the first request: it does
+/// so only over a connection that stands.
+async fn talk(
+    node: &Node,
+    id: LinkId,
+    requests: mpsc::Receiver<v1::ProduceRequest>,
+    news: &mpsc::Sender<(LinkId, LinkNews)>,
+    taken: Arc<AtomicBool>,
+) -> Error {
+    let requests =
+        ReceiverStream::new(requests).inspect(move |_request| taken.store(true, Ordering::Release));
     let mut log = node.log();
-    let opening = log.produce(ReceiverStream::new(requests));
-    let mut answers = match node.ask("produce", opening).await {
+    let mut answers = match node.ask("produce", log.produce(requests)).await {
         Ok(answers) => answers,
-        Err(error) => {
-            let _ended = news.send((id, LinkNews::Lost(error))).await;
-            return;
-        }
+        Err(error) => return error,
+    };
+    let ended = |message: &str| Error::Unreachable {
+        operation: "produce",
+        address: node.address().clone(),
+        message: message.to_owned(),
     };
     loop {
-        let heard = match answers.message().await {
-            Ok(Some(answer)) => LinkNews::Answer(answer),
-            Ok(None) => LinkNews::Lost(Error::Unreachable {
-                operation: "produce",
-                address: node.address().clone(),
-                message: "the node ended the stream".to_owned(),
-            }),
-            Err(status) => LinkNews::Lost(Error::from_status("produce", node.address(), &status)),
-        };
-        let over = matches!(heard, LinkNews::Lost(_));
-        if news.send((id, heard)).await.is_err() || over {
-            return;
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                if news.send((id, LinkNews::Answer(answer))).await.is_err() {
+                    return ended("the producer is gone");
+                }
+            }
+            Ok(None) => return ended("the node ended the stream"),
+            Err(status) => return Error::from_status("produce", node.address(), &status),
         }
     }
 }

@@ -285,7 +285,7 @@ impl Sender {
             }
         }
         for (link, error) in self.routes.late_links(now) {
-            self.hear(link, LinkNews::Lost(error));
+            self.hear(link, LinkNews::Lost { error, in_doubt: true });
         }
     }
 

@@ -28,9 +28,10 @@ fn main() {
         .prefix("journal-bench-")
         .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .expect("the target directory can be written");
-    let mut criterion =
-        Criterion::default().sample_size(20).measurement_time(Duration::from_secs(5));
-    let mut criterion = std::mem::take(&mut criterion).configure_from_args();
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(5))
+        .configure_from_args();
     for bytes in [4 << 10, 64 << 10] {
         let mut group = criterion.benchmark_group("durable_groups");
         group.throughput(Throughput::Bytes(bytes as u64));

@@ -44,3 +44,45 @@ impl StorageBackend for DiskBackend {
         self.file.write_at(offset, data)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use redb::{Database, ReadableDatabase as _, TableDefinition};
+
+    use super::*;
+    use crate::disk::faulty::FaultyDisk;
+    use crate::disk::{Disk as _, Open};
+
+    const TABLE: TableDefinition<'_, u64, u64> = TableDefinition::new("numbers");
+
+    fn open(disk: &FaultyDisk) -> Database {
+        let file = disk.open(Path::new("/data/test.redb"), Open::CREATE).unwrap();
+        disk.sync_dir(Path::new("/data")).unwrap();
+        Database::builder().create_with_backend(DiskBackend::new(file)).unwrap()
+    }
+
+    fn insert(database: &Database, number: u64) -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        transaction.open_table(TABLE)?.insert(number, number)?;
+        Ok(transaction.commit()?)
+    }
+
+    #[test]
+    fn a_commit_survives_a_power_cut_at_any_later_point() {
+        for seed in 0..20 {
+            let disk = FaultyDisk::new(seed);
+            disk.put(Path::new("/data/lock"), b"");
+            let database = open(&disk);
+            insert(&database, 1).unwrap();
+            disk.die_after(seed);
+            insert(&database, 2).ok();
+            drop(database);
+            disk.crash();
+            let database = open(&disk);
+            let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
+            assert_eq!(table.get(1).unwrap().map(|found| found.value()), Some(1), "seed {seed}");
+        }
+    }
+}

@@ -175,6 +175,8 @@ impl Group {
         let is_vote_same = self.roster.select_protocol() == self.protocol;
         if self.state == State::Stable && is_vote_same {
             self.roster.touch(id, turn.now);
+            self.subscribed = self.read_subscriptions();
+            self.plan_expiry(turn.now);
             let write = Write::StaticMember { member: Arc::clone(id), leader_before };
             self.write_group(write, turn);
         } else {

@@ -170,8 +170,8 @@ mod tests {
                 leader_epoch: None,
                 metadata: String::new(),
             });
-            let lag = lag(committed.as_ref(), Some(&found(10)), Some(&found(50)));
-            assert_eq!(lag, expected, "{committed:?}");
+            let found = lag(committed.as_ref(), Some(&found(10)), Some(&found(50)));
+            assert_eq!(found, expected, "{committed:?}");
         };
         check(None, 40);
         check(Some(10), 40);
@@ -181,6 +181,6 @@ mod tests {
         // who knew of more, before the topic was made anew.
         check(Some(3), 40);
         check(Some(60), 0);
-        assert_eq!(super::lag(None, None, Some(&found(50))), -1);
+        assert_eq!(lag(None, None, Some(&found(50))), -1);
     }
 }

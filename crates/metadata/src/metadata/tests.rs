@@ -160,7 +160,8 @@ async fn a_restart_ends_every_leadership_before_the_session_is_told() {
         let view = metadata.view();
         assert_eq!(*cluster.get_or_insert(view.cluster_id()), view.cluster_id());
         for topic in view.topics() {
-            let created_in: u64 = topic.name.as_str()[4..].parse().expect("run-N");
+            let number = topic.name.as_str().strip_prefix("run-").expect("run-N");
+            let created_in: u64 = number.parse().expect("run-N");
             let expected = i32::try_from(run - created_in).expect("small");
             assert_eq!(leader_epoch(&topic, 0), Epoch(expected), "{}", topic.name);
         }

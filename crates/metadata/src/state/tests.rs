@@ -184,7 +184,7 @@ fn check_shard(shard: &Shard) {
     }
 }
 
-fn run(seed: u64, shards: u16) {
+fn check_history(seed: u64, shards: u16) {
     let mut rng = rng::from_seed(seed);
     let mut state = founded(shards);
     // The snapshot from which the rest is replayed.
@@ -224,8 +224,8 @@ fn run(seed: u64, shards: u16) {
 #[test]
 fn a_snapshot_and_the_commands_since_give_the_same_state() {
     for seed in 0..60 {
-        run(seed, 16);
-        run(seed, 1);
+        check_history(seed, 16);
+        check_history(seed, 1);
     }
 }
 

@@ -44,6 +44,10 @@ fn refuse(flight: &mut Flight, request: u64, code: ErrorCode) -> Consequences {
     flight.refused(request, &refusal, Time(0), |_failures| Duration::ZERO)
 }
 
+fn lost(reason: &str) -> Loss<'_> {
+    Loss { reason, permanent: None, in_doubt: true }
+}
+
 fn stored(offset: i64) -> Stored {
     Stored { base_offset: Some(Offset(offset)), append_time: None }
 }
@@ -78,7 +82,7 @@ fn a_lost_connection_sends_the_same_numbers_again_in_order() {
         admit(&mut flight, number, Time(0));
         send(&mut flight, number);
     }
-    assert!(flight.link_lost(LINK, "reset", None).retry);
+    assert!(flight.link_lost(LINK, &lost("reset")).retry);
     let again: Vec<_> = (11..=13).map(|request| send(&mut flight, request)).collect();
     assert_eq!(again, [Some((0, 1)), Some((0, 2)), Some((0, 3))]);
     assert_eq!(flight.acked(11, stored(5)).settled.len(), 1);
@@ -152,7 +156,7 @@ fn a_batch_in_doubt_whose_producer_the_node_forgot_fails_instead_of_doubling() {
         admit(&mut flight, number, Time(0));
         send(&mut flight, number);
     }
-    flight.link_lost(LINK, "reset", None);
+    flight.link_lost(LINK, &lost("reset"));
     send(&mut flight, 11);
     let settled = refuse(&mut flight, 11, ErrorCode::OutOfOrderSequenceNumber).settled;
     assert_eq!(settled.len(), 2, "both may be stored");
@@ -211,11 +215,11 @@ fn time_runs_out_with_the_truth_about_the_batch() {
     assert!(sent.acked(1, stored(3)).settled.is_empty(), "nobody waits any more");
     assert!(sent.is_empty());
 
-    let mut lost = proven();
-    admit(&mut lost, 1, Time(5));
-    send(&mut lost, 1);
-    lost.link_lost(LINK, "reset by peer", None);
-    let error = expire(&mut lost);
+    let mut broken = proven();
+    admit(&mut broken, 1, Time(5));
+    send(&mut broken, 1);
+    broken.link_lost(LINK, &lost("reset by peer"));
+    let error = expire(&mut broken);
     assert_eq!(error.fate(), Fate::Unknown);
     assert!(error.to_string().contains("reset by peer"), "{error}");
 }
@@ -341,9 +345,9 @@ impl Model {
         }
         self.on_the_way.clear();
         self.answers.clear();
-        let lost = self.flight.link_lost(LinkId(self.link), "reset", None);
+        let consequences = self.flight.link_lost(LinkId(self.link), &lost("reset"));
         self.link += 1;
-        self.note(lost);
+        self.note(consequences);
     }
 
     fn step(&mut self) {

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::{Learnt, Sender};
 use crate::accumulator::Slot;
 use crate::delivery::Stored;
-use crate::flight::{Identity, LinkId, Refusal};
+use crate::flight::{Identity, LinkId, Loss, Refusal};
 use crate::link::LinkNews;
 use crate::metrics::Counters;
 
@@ -16,7 +16,7 @@ impl Sender {
     pub(super) fn hear(&mut self, link: LinkId, heard: LinkNews) {
         match heard {
             LinkNews::Answer(answer) => self.answer(link, &answer),
-            LinkNews::Lost(error) => self.lose(link, &error),
+            LinkNews::Lost { error, in_doubt } => self.lose(link, &error, in_doubt),
         }
     }
 
@@ -35,7 +35,7 @@ impl Sender {
                 answer.partitions.len()
             );
             let error = ClientError::Malformed { operation: "produce", what };
-            self.lose(link, &error);
+            self.lose(link, &error, true);
             return;
         }
         for (slot, produced) in outstanding.slots.into_iter().zip(&answer.partitions) {
@@ -69,7 +69,7 @@ impl Sender {
         self.apply(consequences);
     }
 
-    fn lose(&mut self, link: LinkId, error: &ClientError) {
+    fn lose(&mut self, link: LinkId, error: &ClientError, in_doubt: bool) {
         let now = self.now();
         if !self.routes.lose(link, now) {
             return;
@@ -77,9 +77,9 @@ impl Sender {
         Counters::add(&self.shared.counters.links_lost, 1);
         debug!(%error, "produce stream lost");
         let reason = error.to_string();
-        let permanent = permanent(error);
+        let loss = Loss { reason: &reason, permanent: permanent(error), in_doubt };
         for index in 0..self.flights.len() {
-            let consequences = self.flights[index].link_lost(link, &reason, permanent);
+            let consequences = self.flights[index].link_lost(link, &loss);
             // Who led there may lead no longer.
             if consequences.retry {
                 let topic = self.flights[index].partition().topic.clone();

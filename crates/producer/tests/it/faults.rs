@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rafka_core::{ByteSize, ErrorCode, Offset, PartitionIndex};
-use rafka_producer::{Acks, Builder, Compression, Error, Fate, Producer, Record};
+use rafka_producer::{Acks, Builder, Compression, Delivery, Error, Fate, Producer, Record};
 
 use crate::scripted::{Fault, Node};
 
@@ -30,15 +30,21 @@ fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("v{number}")).collect()
 }
 
-/// Sends `count` numbered records to partition 0 and waits for all of them.
-async fn send_numbered(producer: &Producer, count: usize) {
+/// Sends numbered records to partition 0.
+async fn take_numbered(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
-    for value in numbered(count) {
-        deliveries.push(producer.send(record(0, &value)).await.expect("it is taken"));
+    for number in numbers {
+        let record = record(0, &format!("v{number}"));
+        deliveries.push(producer.send(record).await.expect("it is taken"));
     }
-    for (index, delivery) in (0_i64..).zip(deliveries) {
-        let stored = delivery.await.expect("it is delivered");
-        assert_eq!(stored.offset, Some(Offset(index)));
+    deliveries
+}
+
+/// Waits for deliveries, whose offsets count from `first`.
+async fn expect_offsets(first: i64, deliveries: Vec<Delivery>) {
+    for (offset, delivery) in (first..).zip(deliveries) {
+        let stored = tokio::time::timeout(SOON, delivery).await.expect("in time");
+        assert_eq!(stored.expect("it is delivered").offset, Some(Offset(offset)));
     }
 }
 
@@ -69,7 +75,8 @@ async fn records_stay_single_and_in_order_whatever_breaks() {
     ];
     let node = Node::with_faults(1, &faults);
     let producer = builder(&node).batch_bytes(ByteSize(256)).build().expect("sound settings");
-    send_numbered(&producer, 200).await;
+    let deliveries = take_numbered(&producer, 0..200).await;
+    expect_offsets(0, deliveries).await;
     assert_eq!(values(&node, 0), numbered(200));
     assert!(0 < producer.metrics().retries);
 }
@@ -78,19 +85,18 @@ async fn records_stay_single_and_in_order_whatever_breaks() {
 async fn a_killed_node_that_comes_back_gets_everything_once() {
     let mut node = Node::start(1);
     let producer = builder(&node).batch_bytes(ByteSize(256)).build().expect("sound settings");
-    let sender = producer.clone();
-    let sending = async move { send_numbered(&sender, 400).await };
-    let killing = async {
-        for count in [40, 120, 250] {
-            node.wait_until(|state| state.logs.get(&0).is_some_and(|log| count <= log.len())).await;
-            node.kill();
-            node.restart();
-        }
-    };
-    let both = async { tokio::join!(sending, killing) };
-    tokio::time::timeout(SOON, both).await.expect("all is delivered in time");
+    for round in 0..4 {
+        node.set_open(false);
+        let arrived = node.state.lock().arrived;
+        let deliveries = take_numbered(&producer, round * 100..(round + 1) * 100).await;
+        node.wait_until(|state| arrived < state.arrived).await;
+        node.kill();
+        node.set_open(true);
+        node.restart();
+        expect_offsets(i64::try_from(round * 100).expect("small"), deliveries).await;
+    }
     assert_eq!(values(&node, 0), numbered(400));
-    assert!(3 <= producer.metrics().links_lost);
+    assert!(4 <= producer.metrics().links_lost);
 }
 
 #[tokio::test]

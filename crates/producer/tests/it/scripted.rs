@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// The numbers of every batch that came in, in order.
     pub(crate) seen: Vec<Numbers>,
     pub(crate) streams: usize,
+    /// Requests that came in, served or not.
+    pub(crate) arrived: usize,
     producer_ids: i64,
 }
 
@@ -227,6 +229,7 @@ impl v1::log_server::Log for Service {
             let (state, mut open) = (Arc::clone(&state), open.clone());
             async move {
                 let request = request?;
+                state.lock().arrived += 1;
                 open.wait_for(|open| *open).await.map_err(|_gone| Status::unavailable("gone"))?;
                 state.lock().take(&request)
             }

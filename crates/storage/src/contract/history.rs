@@ -9,7 +9,7 @@ use rafka_core::{
     Batch, ByteSize, Epoch, EpochHistory, Offset, ProducerEpoch, ProducerId, Timestamp,
 };
 
-use super::model::{ModelLog, records_of};
+use super::model::ModelLog;
 use super::{Subject, sample};
 use crate::{CleanReport, Engine, ReadError};
 

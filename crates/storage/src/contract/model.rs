@@ -6,10 +6,8 @@ use rafka_core::batch::Record;
 use rafka_core::producer_state::ProducerTable;
 use rafka_core::{Batch, ByteSize, EpochHistory, Offset, ProducerId, Timestamp, TopicPartition};
 
+use super::sample::records_of;
 use crate::{LogId, LogSettings, TimedOffset};
-
-/// More than any batch of a test takes inflated.
-const INFLATE_MAX: ByteSize = ByteSize::mib(16);
 
 /// The simplest thing that keeps the promises of a log.
 #[derive(Debug, Clone)]
@@ -107,10 +105,4 @@ impl ModelLog {
     pub(super) fn bytes(&self) -> u64 {
         self.batches.iter().map(|(batch, _)| ByteSize::of_len(batch.len()).0).sum()
     }
-}
-
-/// The records of a sound batch.
-pub(super) fn records_of(batch: &Batch) -> Vec<Record> {
-    let records = batch.records(INFLATE_MAX).expect("the batch is sound");
-    records.map(|record| record.expect("the batch is sound")).collect()
 }

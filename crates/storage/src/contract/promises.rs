@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rafka_core::{Batch, ByteSize, Epoch, Offset, Timestamp};
 
-use super::model::records_of;
 use super::{Subject, sample};
 use crate::{Appended, Bounds, Cleanup, Engine, Error, LogId, LogSettings, ReadError};
 
@@ -351,7 +350,7 @@ pub fn a_compacted_log_keeps_the_latest_of_every_key(subject: &mut dyn Subject) 
         engine.clean(log, Offset(200), NOW.plus(Duration::from_secs(1))).expect("the disk works");
     assert!(100 < report.records_compacted, "{report:?}");
     let check = |engine: &dyn Engine, log| {
-        let records: Vec<_> = read_all(engine, log).iter().flat_map(records_of).collect();
+        let records: Vec<_> = read_all(engine, log).iter().flat_map(sample::records_of).collect();
         assert!(records.len() < 100, "{} records are left", records.len());
         for (index, key) in keys.iter().enumerate() {
             let latest = records.iter().rfind(|record| record.key.as_deref() == Some(key));

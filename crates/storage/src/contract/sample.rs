@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rafka_core::batch::BatchBuilder;
+use rafka_core::batch::{BatchBuilder, Record};
 use rafka_core::compression::Compression;
 use rafka_core::rng::{Rng, RngExt as _};
 use rafka_core::{
@@ -11,6 +11,9 @@ use rafka_core::{
 };
 
 use crate::{Cleanup, LogSettings};
+
+/// More than any batch of a test takes inflated.
+const INFLATE_MAX: ByteSize = ByteSize::mib(16);
 
 /// A record as tests write it: timestamp, key, value.
 pub type Sample<'a> = (Timestamp, Option<&'a [u8]>, Option<&'a [u8]>);
@@ -27,7 +30,24 @@ pub fn name(topic: u128, partition: i32) -> TopicPartition {
 /// If there are no records.
 #[must_use]
 pub fn batch_of(base: Offset, epoch: Epoch, records: &[Sample<'_>]) -> Batch {
+    batch_by(base, epoch, None, records)
+}
+
+/// A batch of these records by an idempotent producer.
+///
+/// # Panics
+/// If there are no records.
+#[must_use]
+pub fn batch_by(
+    base: Offset,
+    epoch: Epoch,
+    producer: Option<Producer>,
+    records: &[Sample<'_>],
+) -> Batch {
     let mut builder = BatchBuilder::new(Compression::None);
+    if let Some((id, producer_epoch, sequence)) = producer {
+        builder.producer(id, producer_epoch, sequence);
+    }
     for (timestamp, key, value) in records {
         builder.push(*timestamp, *key, *value, &[]);
     }
@@ -105,6 +125,16 @@ pub fn random_batch(
         builder.push(timestamp, key.as_ref().map(<[u8; 2]>::as_slice), value.as_deref(), &[]);
     }
     at(builder.build().expect("the codecs work in memory"), base, epoch)
+}
+
+/// The records of a sound batch.
+///
+/// # Panics
+/// If it is not sound.
+#[must_use]
+pub fn records_of(batch: &Batch) -> Vec<Record> {
+    let records = batch.records(INFLATE_MAX).expect("the batch is sound");
+    records.map(|record| record.expect("the batch is sound")).collect()
 }
 
 fn at(mut batch: Batch, base: Offset, epoch: Epoch) -> Batch {

@@ -41,6 +41,10 @@ pub(super) fn recover(
 ) -> Result<(Inner, Started), Error> {
     let Surroundings { disk, clock, mut rng, observer, driver } = surroundings;
     let lock = claim(&*disk, dir)?;
+    // Before the first segment, whose writer syncs all names from this directory on.
+    let logs = dir.join("logs");
+    disk.create_dir_all(&logs).map_err(disk::failed("create", &logs))?;
+    disk.sync_dir(dir).map_err(disk::failed("sync", dir))?;
     let manifest = Manifest::open(Arc::clone(&disk), dir)?;
     let contents = manifest.load()?;
     let (is_new, was_clean) = (contents.node.is_none(), contents.clean);

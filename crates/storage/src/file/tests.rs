@@ -157,7 +157,7 @@ fn by_hand(seed: u64) -> Bench {
 mod by_hand_on_a_disk_in_memory {
     use super::by_hand;
 
-    crate::contract_suite!(by_hand);
+    crate::contract_suite!(by_hand, 60);
 }
 
 /// An engine with threads, on the machine's disk.
@@ -228,5 +228,5 @@ impl Inner {
 mod threaded_on_the_machines_disk {
     use super::real;
 
-    crate::contract_suite!(real);
+    crate::contract_suite!(real, 5);
 }

@@ -256,14 +256,12 @@ impl Machine {
 
     /// The next task of the upkeep. After the disk was full, not before it is time again.
     pub(super) fn next_task(&mut self, now: Time) -> Option<super::space::Task> {
-        if self.dead.is_some() || self.retry_wait(now).is_some() {
-            return None;
-        }
-        self.space.next_task()
+        if self.has_task(now) { self.space.next_task() } else { None }
     }
 
     pub(super) fn has_task(&self, now: Time) -> bool {
-        self.dead.is_none() && self.retry_wait(now).is_none() && self.space.has_task()
+        let runs = self.dead.is_none() && self.stopping != Stopping::Now;
+        runs && self.retry_wait(now).is_none() && self.space.has_task()
     }
 
     fn upkeep_goes_on(&self, now: Time) -> bool {

@@ -19,6 +19,7 @@ use crate::{Durability, Error};
 #[derive(Debug)]
 pub struct Journal {
     shared: Arc<Shared>,
+    driver: Driver,
     threads: Mutex<Threads>,
 }
 
@@ -41,7 +42,8 @@ struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("machine", &self.machine).finish_non_exhaustive()
+        // Not the machine: its queue holds what producers sent.
+        f.debug_struct("Shared").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -62,7 +64,7 @@ impl Journal {
             clock,
             sink,
         });
-        let journal = Self { shared, threads: Mutex::new(Threads::default()) };
+        let journal = Self { shared, driver, threads: Mutex::new(Threads::default()) };
         if driver == Driver::Threads {
             // If one cannot be started, dropping the journal stops those that were.
             let mut threads = journal.threads.lock();
@@ -145,11 +147,10 @@ impl Journal {
     /// those was reported durable.
     pub fn stop(&self) -> Result<(), Error> {
         self.request(Stopping::Drain);
-        // With threads they do the same; without, there is nobody else.
-        let mut threads = self.threads.lock();
-        if threads.upkeep.is_none() {
+        if self.driver == Driver::Manual {
             self.settle();
         }
+        let mut threads = self.threads.lock();
         join(threads.writers.drain(..));
         self.request(Stopping::Now);
         join(threads.upkeep.take());

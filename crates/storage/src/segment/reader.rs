@@ -14,9 +14,9 @@ use super::Segment;
 use crate::disk::File;
 use crate::{Error, ReadError, TimedOffset};
 
-/// Records are inflated up to this size to look at their timestamps and keys. The broker lets no
-/// batch in that inflates to more.
-pub(crate) const INFLATE_MAX: ByteSize = ByteSize::mib(256);
+/// Records are inflated up to this size to look at their timestamps and keys. The broker lets in
+/// half of it; what is larger all the same counts as unreadable, and is left as it is.
+pub(crate) const INFLATE_MAX: ByteSize = ByteSize::mib(64);
 
 /// The most that is read at once. A larger limit takes several reads.
 const READ_LEN_MAX: usize = 4 * 1024 * 1024;

@@ -119,7 +119,7 @@ impl Store {
         .map_err(disk::failed("create", &log))?;
         // A start that ended before the manifest knew of it may have left something here.
         file.set_len(0).map_err(disk::failed("cut", &log))?;
-        self.remove_file(&index)?;
+        self.empty_index(&index)?;
         self.handles.forget(&log);
         Ok(Writer::create(identity, log, index, file))
     }
@@ -156,7 +156,7 @@ impl Store {
     ) -> Result<Option<Entry>, Error> {
         let path = self.path(identity, Kind::Index);
         let Some(last) = segment.index_entries.checked_sub(1) else {
-            self.remove_file(&path)?;
+            self.empty_index(&path)?;
             return Ok(None);
         };
         let end = index::entry_position(segment.index_entries);
@@ -184,6 +184,17 @@ impl Store {
                 Ok(entries.last().copied())
             }
         }
+    }
+
+    /// Empties an index that is left over. Not by removing it: after a power cut the name could be
+    /// back, and lead to the old entries.
+    fn empty_index(&self, path: &Path) -> Result<(), Error> {
+        let file = match self.disk.open(path, Open::EXISTING) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(disk::failed("open", path))?,
+        };
+        file.set_len(0).map_err(disk::failed("cut", path))?;
+        file.sync_data().map_err(disk::failed("sync", path))
     }
 
     /// Makes the names of a log's new segments durable, its directories' included.

@@ -263,7 +263,7 @@ fn an_index_beside_damage_keeps_its_number_of_entries() {
 
 #[test]
 fn what_was_synced_survives_a_power_cut_and_what_was_not_is_cut_off() {
-    for seed in 0..30 {
+    for seed in 0..40 {
         let rng = &mut rng::from_seed(seed);
         let (disk, store) = store(seed);
         let (base, batches) = some_batches(rng, 40);
@@ -274,12 +274,17 @@ fn what_was_synced_survives_a_power_cut_and_what_was_not_is_cut_off() {
             writer.append(&disk, batch, Timestamp(0)).expect("the disk works");
         }
         writer.flush(&disk).expect("the disk works");
+        // Also when all of it reached the disk, and only the manifest did not hear of it.
+        if rng.random_bool(0.5) {
+            disk.sync_fs(&file(&segment, "log")).expect("the disk works");
+        }
         disk.crash();
         let store = reopened(&disk);
         assert_eq!(read_on(&store, &segment), (synced.to_vec(), vec![]), "seed {seed}");
         // Other batches take the place of the lost ones. Nothing of those may come back.
         let mut writer = store.resume(&log_name(), &segment).expect("it is there");
-        let others = testing::batches(rng, 20, segment.end);
+        assert_eq!(disk.contents(&file(&segment, "log")).len() as u64, segment.file_len);
+        let others = testing::batches(rng, 30, segment.end);
         for batch in &others {
             writer.append(&disk, batch, Timestamp(0)).expect("the disk works");
         }
@@ -378,6 +383,38 @@ fn a_file_that_lost_its_end_is_damaged_and_never_a_shorter_log() {
     assert_eq!(damaged.len(), 1);
     assert!(damaged[0].0 <= next_lost && damaged[0].1 == segment.end);
     assert!(matches!(store.resume(&log_name(), &segment), Err(Error::Corrupt { position, .. }) if position == half));
+}
+
+#[test]
+fn a_segment_is_as_new_as_its_newest_record_and_its_last_append() {
+    let (disk, store) = store(1);
+    let (base, batches) = some_batches(&mut rng::from_seed(1), 3);
+    let newest = |now| write(&store, &disk, base, &batches, Timestamp(now)).newest();
+    let max = batches.iter().map(Batch::max_timestamp).max().expect("there are three");
+    assert_eq!(newest(0), max);
+    assert_eq!(newest(max.0 + 5), Timestamp(max.0 + 5));
+}
+
+#[test]
+fn a_segment_is_full_by_size_or_age_but_never_while_it_is_empty() {
+    let (disk, store) = store(1);
+    let (base, batches) = some_batches(&mut rng::from_seed(1), 2);
+    let segment = write(&store, &disk, base, &batches, Timestamp(1_000));
+    let settings = LogSettings {
+        segment_bytes: ByteSize(segment.batch_bytes + 10),
+        segment_age: std::time::Duration::from_secs(60),
+        ..LogSettings::default()
+    };
+    let empty = store.create(&log_name(), base, 1).expect("the disk works");
+    let check = |len, now, expected| {
+        assert_eq!(segment.is_full(len, &settings, Timestamp(now)), expected, "{len} at {now}");
+        assert!(!empty.segment().is_full(len, &settings, Timestamp(now)));
+    };
+    check(10, 1_000, false);
+    check(11, 1_000, true);
+    check(1, 60_999, false);
+    check(1, 61_000, true);
+    check(1, 0, false);
 }
 
 #[test]

@@ -52,8 +52,14 @@ fn open(disk: Arc<dyn Disk>, dir: &Path, lane: Durability) -> (Journal, News, Re
     (journal, news, replayed)
 }
 
-fn wait_for(news: &News, below: Sequence) {
-    while news.recv_timeout(PATIENCE).expect("the journal goes on").expect("no failure") < below {}
+/// Waits until everything below `below` is acked, and returns how far it is by then.
+fn wait_for(news: &News, below: Sequence) -> Sequence {
+    loop {
+        let acked = news.recv_timeout(PATIENCE).expect("the journal goes on").expect("no failure");
+        if below <= acked {
+            return acked;
+        }
+    }
 }
 
 #[test]
@@ -102,6 +108,33 @@ fn writes_that_wait_at_the_bound_go_on_when_files_are_released() {
     }
     assert!(journal.usage().total <= ByteSize::mib(1));
     journal.stop().unwrap();
+}
+
+#[test]
+fn what_was_acked_is_replayed_however_the_journal_was_left() {
+    let place = tempfile::tempdir().unwrap();
+    let mut acked: i64 = 0;
+    for round in 0..12 {
+        let (journal, news, replayed) = open(Arc::new(OsDisk), place.path(), Durability::Fsync);
+        let found = offsets(&replayed);
+        let count = i64::try_from(found.len()).unwrap();
+        assert!(acked <= count, "{acked} were acked, {count} are there");
+        assert_eq!(found, (0..count).collect::<Vec<_>>());
+        let submitted: Vec<_> = (count..count + 40)
+            .map(|offset| journal.submit(append(1, offset, 700)).unwrap())
+            .collect();
+        let mut below = Sequence::default();
+        if round % 3 == 0 {
+            journal.stop().unwrap();
+        } else {
+            below = wait_for(&news, submitted[20]);
+        }
+        drop(journal);
+        below = news.try_iter().filter_map(Result::ok).last().unwrap_or(below);
+        let of_these = submitted.iter().filter(|sequence| **sequence < below).count();
+        assert!(20 <= of_these);
+        acked = count + i64::try_from(of_these).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! `rafka log`: what the files of a data directory hold, and whether they are whole.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::Arc;
+
+use rafka_storage::disk::{Disk, OsDisk};
+use rafka_storage::{Error, inspect};
+use serde::Serialize;
+
+use crate::cli::LogCommand;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Form, Output, print};
+
+/// Runs the command. Blocks.
+pub(crate) fn run(command: &LogCommand, out: Output) -> Outcome {
+    match command {
+        LogCommand::Dump { file } => dump(file, out),
+        LogCommand::Verify { dir } => verify(dir, out),
+    }
+}
+
+fn dump(file: &Path, out: Output) -> Outcome {
+    let mut printed = Ok(());
+    inspect::dump(&OsDisk, file, &mut |item| note(&mut printed, &item, out)).map_err(explain)?;
+    printed
+}
+
+fn verify(dir: &Path, out: Output) -> Outcome {
+    // What cannot be listed at all is a mistake of the caller, not a damaged directory.
+    if !dir.join("manifest.redb").exists() {
+        let missing = format!("{} is no data directory: it has no manifest.redb", dir.display());
+        return Err(Failure::message(Exit::NotFound, missing));
+    }
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let mut printed = Ok(());
+    let report = inspect::verify(&disk, dir, &mut |file| {
+        if !(out.quiet && file.verdict.is_sound()) {
+            note(&mut printed, &file, out);
+        }
+    });
+    let report = report.map_err(explain)?;
+    printed?;
+    out.note(format_args!("{} files, {} with data in doubt", report.files, report.unsound));
+    if report.unsound == 0 { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
+}
+
+/// Prints one thing as a line; a file may hold millions. After a failure nothing more is printed.
+fn note<T: Display + Serialize>(printed: &mut Outcome, thing: &T, out: Output) {
+    if printed.is_ok() {
+        *printed = line(thing, out);
+    }
+}
+
+fn line<T: Display + Serialize>(thing: &T, out: Output) -> Outcome {
+    let line = match out.form {
+        Form::Table => format!("{thing}\n"),
+        Form::Json => serde_json::to_string(thing)? + "\n",
+        Form::Yaml => format!("---\n{}", serde_saphyr::to_string(thing)?),
+    };
+    print(line.as_bytes())
+}
+
+fn explain(error: Error) -> Failure {
+    let exit = match &error {
+        Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
