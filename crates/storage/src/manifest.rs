@@ -152,7 +152,12 @@ impl Manifest {
                 open(&*disk, &path)?
             }
             Err(cause) => return Err(disk::failed("open", &path)(cause)),
-            Ok(file) => open_on(DiskBackend::new(file), &path)?,
+            Ok(file) => {
+                // The process that made the file may have died before this, and a power cut would
+                // then take the name, and with it every commit to come.
+                disk.sync_dir(data_dir).map_err(disk::failed("sync", data_dir))?;
+                open_on(DiskBackend::new(file), &path)?
+            }
         };
         check_version(&database, &path)?;
         Ok(Self { disk, path, database: Mutex::new(Some(database)) })

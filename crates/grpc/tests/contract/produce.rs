@@ -1,6 +1,7 @@
 //! Produce: order, partitions, refusals, back-pressure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rafka_core::batch::BatchBuilder;
@@ -9,6 +10,7 @@ use rafka_core::{Batch, ByteSize, ProducerEpoch, ProducerId, partitioner};
 use rafka_grpc::Settings;
 use rafka_proto::v1::produce_partition::Data;
 use rafka_proto::v1::{FetchRequest, Header, ProduceRequest, Record, Records};
+use tokio::time::timeout;
 use tonic::Code;
 
 use crate::support::{
@@ -268,19 +270,23 @@ async fn a_client_that_reads_no_answers_is_held_back_and_holds_up_nobody() {
     };
     let node = Node::with(settings, rafka_broker::Settings::default()).await;
     rafka_broker::testing::create_topic(&node.broker, "orders", 1, &[]).await;
-    let stubborn = Producing::start(&node).await;
+    let mut stubborn = Producing::on(&mut node.log_with_small_window().await).await;
     let small = raw("orders", 0, &batch(&["x"]));
-    // Each answer is a few dozen bytes, the windows of HTTP/2 hold tens of thousands: at some point
-    // answers no longer leave, and then requests no longer enter.
-    let mut sent = 0_u32;
-    let blocked = async {
-        while stubborn.requests.send(small.clone()).await.is_ok() {
-            sent += 1;
-        }
-    };
-    let quiet = tokio::time::timeout(std::time::Duration::from_secs(2), blocked).await;
-    assert!(quiet.is_err(), "the stream is held back, not ended");
+    // At some point the answers no longer fit the client's window, and then requests no longer
+    // enter: the stream is held back, and not ended.
+    let mut sent = 0;
+    while let Ok(open) =
+        timeout(Duration::from_millis(500), stubborn.requests.send(small.clone())).await
+    {
+        open.expect("the stream is open");
+        sent += 1;
+        assert!(sent < 1_000_000, "nothing held the client back");
+    }
     let taken = node.broker.stats().produce_requests.count();
     node.append("orders", 0, &["other"]).await;
     assert_eq!(node.broker.stats().produce_requests.count(), taken + 1, "held back after {sent}");
+    // Once it reads, it is served on.
+    for _ in 0..sent {
+        assert_eq!(stubborn.answer().await.partitions[0].error, None);
+    }
 }

@@ -55,9 +55,19 @@ impl Node {
         node
     }
 
-    pub async fn channel(&self) -> Channel {
+    fn endpoint(&self) -> Endpoint {
         let address = format!("http://{}", self.handle.local_addr());
-        Endpoint::from_shared(address).expect("an address").connect().await.expect("it listens")
+        Endpoint::from_shared(address).expect("an address")
+    }
+
+    pub async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.expect("it listens")
+    }
+
+    /// A client that takes few answers before it reads them.
+    pub async fn log_with_small_window(&self) -> LogClient<Channel> {
+        let endpoint = self.endpoint().initial_stream_window_size(1 << 16);
+        LogClient::new(endpoint.connect().await.expect("it listens"))
     }
 
     pub async fn log(&self) -> LogClient<Channel> {
