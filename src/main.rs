@@ -64,6 +64,11 @@ fn run(cli: Cli) -> Outcome {
 }
 
 async fn run_async(command: Command, global: &cli::Global, env: Vec<(String, String)>) -> Outcome {
+    if !matches!(command, Command::Serve(_) | Command::Dev(_)) {
+        // A node logs as its settings say; other commands only what the user asked for.
+        let level = global.level().to_owned();
+        logging::start(&logging::Settings { level, format: logging::Format::Text })?;
+    }
     match command {
         Command::Serve(args) => serve::run(&args, Kind::Serve, env, global).await,
         Command::Dev(args) => serve::run(&args, Kind::Dev, env, global).await,

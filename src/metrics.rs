@@ -87,11 +87,7 @@ impl Source {
                 "Memory of the process",
                 bytes(usage.resident),
             ));
-            families.push(Family::gauge(
-                "process_cpu_seconds",
-                "Processor time of the process",
-                cpu,
-            ));
+            families.push(Family::of("process_cpu_seconds", "Processor time of the process", Value::Sum(cpu)));
         }
         families
     }

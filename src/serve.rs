@@ -45,6 +45,9 @@ pub(crate) async fn run(
     if kind == Kind::Dev {
         settings.broker.auto_create_topics_enable = true;
     }
+    if args.log_level.is_none() && (global.quiet || 0 < global.verbose) {
+        global.level().clone_into(&mut settings.log.level);
+    }
     logging::start(&settings.log)?;
     // From here on a signal is ours: one that comes while the node starts ends it all the same.
     let mut signals = Signals::new()?;

@@ -1,5 +1,6 @@
 //! What those who run a node see: health, metrics, signals, the banner.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
@@ -34,6 +35,28 @@ fn metrics_count_what_the_node_does() {
     assert!(2.0 <= value("rafka_broker_partitions "));
     assert!(0.0 < value("rafka_group_lag_records{group=\"g\",topic=\"t\"} "));
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn the_page_of_metrics_lists_what_a_node_shows() {
+    let page = include_str!("../../docs/reference/metrics.md");
+    let documented: BTreeSet<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split_once("` | "))
+        .filter_map(|(name, rest)| Some((name, rest.split(" |").next()?)))
+        .collect();
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t"]);
+    node.ok_with(&["produce", "t"], "1\n");
+    node.ok(&["consume", "t", "-g", "g", "-e"]);
+    let text = node.get("/metrics").1;
+    let shown: BTreeSet<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter_map(|line| line.split_once(' '))
+        .collect();
+    assert_eq!(documented, shown);
 }
 
 #[test]

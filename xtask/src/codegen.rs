@@ -52,6 +52,7 @@ fn generate(protos: &Path) -> anyhow::Result<[(String, Vec<u8>); 2]> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::Codec")
         .out_dir(scratch.path())
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors.clone())

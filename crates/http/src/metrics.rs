@@ -43,6 +43,8 @@ pub struct Point {
 pub enum Value {
     /// Only grows; the name gets `_total`.
     Counter(u64),
+    /// Only grows, in fractions; the name gets `_total`.
+    Sum(f64),
     /// Goes up and down.
     Gauge(f64),
     /// How often something took how long.
@@ -108,7 +110,7 @@ impl Collector for Gathered {
 impl Value {
     fn kind(&self) -> MetricType {
         match self {
-            Self::Counter(_) => MetricType::Counter,
+            Self::Counter(_) | Self::Sum(_) => MetricType::Counter,
             Self::Gauge(_) => MetricType::Gauge,
             Self::Histogram { .. } => MetricType::Histogram,
         }
@@ -117,6 +119,7 @@ impl Value {
     fn encode(&self, encoder: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
         match self {
             Self::Counter(count) => encoder.encode_counter::<NoLabelSet, _, u64>(count, None),
+            Self::Sum(sum) => encoder.encode_counter::<NoLabelSet, _, u64>(sum, None),
             Self::Gauge(value) => encoder.encode_gauge(value),
             Self::Histogram { sum, buckets } => {
                 let count = buckets.iter().map(|(_, count)| count).sum();
@@ -139,6 +142,7 @@ mod tests {
         let buckets = vec![(0.001, 2), (0.01, 1), (f64::INFINITY, 1)];
         let families = vec![
             Family { name: "journal_writes", help: "Writes", points: lanes.to_vec() },
+            Family::of("cpu_seconds", "Processor time", Value::Sum(0.25)),
             Family::gauge("partitions", "Partitions that this node leads", 10_000.0),
             Family::of("produce_seconds", "Time", Value::Histogram { sum: 0.5, buckets }),
             Family { name: "nothing", help: "Left out", points: Vec::new() },
@@ -148,6 +152,9 @@ mod tests {
 # TYPE rafka_journal_writes counter
 rafka_journal_writes_total{lane=\"fsync\"} 3
 rafka_journal_writes_total{lane=\"os\"} 4
+# HELP rafka_cpu_seconds Processor time
+# TYPE rafka_cpu_seconds counter
+rafka_cpu_seconds_total 0.25
 # HELP rafka_partitions Partitions that this node leads
 # TYPE rafka_partitions gauge
 rafka_partitions 10000.0

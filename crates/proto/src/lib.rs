@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask codegen` writes what is in `src/gen`; the API reference are the `.proto` files themselves.
 
+pub mod codec;
+
 #[rustfmt::skip]
 #[path = "gen/rafka.v1.rs"]
 pub mod v1;

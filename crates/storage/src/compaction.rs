@@ -10,7 +10,7 @@ mod survey;
 
 use rafka_core::{Offset, Timestamp};
 
-pub(crate) use filter::{Filtered, Pass};
+pub(crate) use filter::Pass;
 pub(crate) use rewrite::{Job, Outcome, compact};
 pub(crate) use survey::Survey;
 

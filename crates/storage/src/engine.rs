@@ -274,8 +274,12 @@ pub trait Engine: Send + Sync + 'static {
     /// # Panics
     /// If the offsets do not ascend from the log's end: that would be the caller's bug. Gaps are
     /// allowed, since compaction leaves them.
-    fn append(&self, log: LogId, batches: &[Batch], now: Timestamp)
-    -> Result<Appended, AppendError>;
+    fn append(
+        &self,
+        log: LogId,
+        batches: &[Batch],
+        now: Timestamp,
+    ) -> Result<Appended, AppendError>;
 
     /// Whether appends should go on: false while too much is pinned in memory.
     /// [`Observer::room`] tells when it changes.

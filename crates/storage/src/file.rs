@@ -37,12 +37,12 @@ use self::flusher::Flusher;
 use self::lane::PerLane;
 use self::shared::Shared;
 use self::stats::Counters;
+#[cfg(any(test, feature = "testing"))]
+use crate::Durability;
 use crate::disk::{Disk, Lock};
 use crate::journal::{Driver, Journal};
 use crate::manifest::Manifest;
 use crate::segment::Store;
-#[cfg(any(test, feature = "testing"))]
-use crate::Durability;
 use crate::{
     AppendError, Appended, Bounds, CleanReport, Engine, Error, LogId, LogSettings, Observer,
     ReadError, Recovered, Settings, TimedOffset,

@@ -4,16 +4,16 @@
 //! knows nothing of topics' names, groups or who writes. No tokio here: calls either return at once
 //! or block a thread, and each says which.
 
+mod compaction;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
-mod compaction;
 pub mod disk;
 mod engine;
 mod file;
 mod handle_cache;
 pub mod inspect;
-mod manifest;
 pub mod journal;
+mod manifest;
 mod memory;
 mod memory_limit;
 pub mod redb_backend;
@@ -23,12 +23,12 @@ mod settings;
 mod sidecar;
 mod tail;
 
+pub use engine::{
+    AppendError, Appended, Bounds, CleanReport, Cleanup, Durability, Engine, Error, LogId,
+    LogSettings, Observer, ReadError, Recovered, TimedOffset,
+};
 pub use file::{FileEngine, Started, Stats, Surroundings};
 pub use memory::MemoryEngine;
 pub use memory_limit::memory_limit;
 pub use settings::{InvalidSetting, Settings};
 pub use sidecar::SidecarStats;
-pub use engine::{
-    AppendError, Appended, Bounds, CleanReport, Cleanup, Durability, Engine, Error, LogId,
-    LogSettings, Observer, ReadError, Recovered, TimedOffset,
-};

@@ -328,7 +328,8 @@ mod tests {
         let append = |base: i64| {
             engine.append(log, &[sample::batch(Offset(base), &[7; 1000])], Timestamp(1000))
         };
-        let refused = (0..1000).find(|base| append(*base).is_err()).expect("64 KiB are not endless");
+        let refused =
+            (0..1000).find(|base| append(*base).is_err()).expect("64 KiB are not endless");
         assert!(matches!(append(refused), Err(AppendError::DiskFull { .. })));
         assert!(engine.used() <= ByteSize::kib(64));
         assert!(engine.read(log, Offset(0), Offset(refused), ByteSize(1)).is_ok());

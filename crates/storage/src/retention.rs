@@ -41,8 +41,7 @@ pub(crate) fn expired(
     extents
         .into_iter()
         .take_while(|extent| {
-            let too_old =
-                settings.retention_age.is_some_and(|age| extent.newest.plus(age) < now);
+            let too_old = settings.retention_age.is_some_and(|age| extent.newest.plus(age) < now);
             let rest = left.saturating_sub(extent.bytes);
             // It goes only if what remains is still as much as should be kept.
             let too_many = settings.retention_bytes.is_some_and(|keep| keep.0 <= rest);

@@ -18,9 +18,7 @@ mod writer;
 
 use rafka_core::{Offset, Timestamp};
 
-use crate::LogSettings;
-
-pub(crate) use reader::{INFLATE_MAX, Wanted, first_at};
+pub(crate) use reader::{INFLATE_MAX, Wanted};
 pub(crate) use store::Store;
 pub(crate) use writer::Writer;
 
@@ -52,12 +50,5 @@ impl Segment {
     /// who invent timestamps, delete nothing early.
     pub(crate) fn newest(&self) -> Timestamp {
         self.max_timestamp.max(self.last_append)
-    }
-
-    /// Whether the next batch, of `batch_len` bytes, should begin a new segment.
-    pub(crate) fn is_full(&self, batch_len: usize, settings: &LogSettings, now: Timestamp) -> bool {
-        let has_some = 0 < self.batch_bytes;
-        let too_large = settings.segment_bytes.0 < self.batch_bytes + batch_len as u64;
-        has_some && (too_large || self.first_append.plus(settings.segment_age) <= now)
     }
 }

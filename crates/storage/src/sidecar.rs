@@ -200,9 +200,9 @@ impl Sidecar {
 
 #[cfg(test)]
 mod tests {
+    use rafka_core::Timestamp;
     use rafka_core::batch::BatchBuilder;
     use rafka_core::compression::Compression;
-    use rafka_core::Timestamp;
 
     use super::*;
 

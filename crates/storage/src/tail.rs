@@ -70,7 +70,9 @@ impl<T> Tail<T> {
 
     pub(crate) fn push(&mut self, entry: Entry<T>) {
         debug_assert!(
-            self.entries.back().is_none_or(|last| last.batch.last_offset() < entry.batch.base_offset()),
+            self.entries
+                .back()
+                .is_none_or(|last| last.batch.last_offset() < entry.batch.base_offset()),
             "batches enter a tail in offset order"
         );
         self.weight += weight(&entry.batch);

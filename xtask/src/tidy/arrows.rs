@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rafka-broker",
             "rafka-grpc",
             "rafka-http",
+            "rafka-proto",
             "rafka-client",
             "rafka-producer",
             "rafka-consumer",
@@ -39,7 +40,18 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["rafka-storage", "rafka-metadata"]),
     ("axum", &["rafka-http"]),
     ("anyhow", &["rafka", "rafka-it", "xtask"]),
-    ("tonic", &["rafka-proto", "rafka-grpc", "rafka-client", "rafka-producer", "rafka-consumer"]),
+    (
+        "tonic",
+        &[
+            "rafka-proto",
+            "rafka-grpc",
+            "rafka-client",
+            "rafka-producer",
+            "rafka-consumer",
+            // The load generator of `rafka bench` sends encoded batches past the SDK.
+            "rafka",
+        ],
+    ),
     (
         "tokio",
         &[

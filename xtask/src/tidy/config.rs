@@ -44,12 +44,19 @@ fn keys_of_yaml(text: &str) -> BTreeSet<String> {
     keys
 }
 
-/// The keys in the first column of the tables: `` | `storage.journal.bytes_max` | ... ``.
+/// The keys in the first column of the tables, each under its section: `## log`, `` | `level` | ``.
 fn keys_of_reference(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(key, _)| key.to_owned())
-        .collect()
+    let mut section = "";
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.trim().trim_matches('`');
+        }
+        if let Some((key, _)) = line.strip_prefix("| `").and_then(|cell| cell.split_once('`')) {
+            keys.insert(format!("{section}.{key}"));
+        }
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -62,9 +69,9 @@ mod tests {
         let yaml =
             source(DEFAULTS, "# top\nlog:\n  level: info # text\ngrpc:\n  # a\n  listen: x\n");
         let reference = |text| source(REFERENCE, text);
-        let good = reference("| `log.level` | a |\n| `grpc.listen` | b |\n");
+        let good = reference("## log\n\n| `level` | a |\n\n## grpc\n| `listen` | b |\n");
         assert_eq!(check(&[yaml.clone(), good]), []);
-        let bad = reference("| `log.level` | a |\n| `grpc.port` | b |\n");
+        let bad = reference("## log\n| `level` | a |\n## grpc\n| `port` | b |\n");
         assert_eq!(check(&[yaml, bad]).len(), 2);
     }
 }

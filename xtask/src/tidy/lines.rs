@@ -26,7 +26,8 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
         if line.ends_with([' ', '\t']) {
             find("blanks at the end of the line".to_owned());
         }
-        if let Some(word) = LEFTOVERS.iter().find(|word| line.contains(**word)) {
+        let words = || line.split(|c: char| !c.is_alphanumeric());
+        if let Some(word) = LEFTOVERS.iter().find(|word| words().any(|known| known == **word)) {
             find(format!("{word}: finish it, or write it into docs/roadmap.md"));
         }
         if let Some(name) = empty_name(line) {

@@ -5,7 +5,9 @@ use super::{Finding, Source};
 const FORBIDDEN: &[&str] = &[
     "tokio::",
     "std::fs",
-    "std::net",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
     "std::thread",
     "std::env",
     "std::process",

@@ -17,8 +17,9 @@ pub(super) fn check(root: &Path, sources: &[Source]) -> anyhow::Result<Vec<Findi
     Ok(findings)
 }
 
+/// Whether it is run; `lib.sh` is what the others source.
 fn is_script(path: &str) -> bool {
-    path.ends_with(".sh") || path == ".ci/run"
+    path.ends_with(".sh") && !path.ends_with("/lib.sh") || path == ".ci/run"
 }
 
 fn check_script(source: &Source, mode: u32) -> Option<Finding> {

@@ -290,3 +290,15 @@ async fn a_client_that_reads_no_answers_is_held_back_and_holds_up_nobody() {
         assert_eq!(stubborn.answer().await.partitions[0].error, None);
     }
 }
+
+#[tokio::test]
+async fn a_request_of_countless_empty_records_is_refused_before_it_grows() {
+    let node = Node::with_topic("orders", 1).await;
+    let mut stream = Producing::start(&node).await;
+    stream.send(plain("orders", 0, vec![record(None, "x"); 60_000])).await;
+    assert_eq!(stream.answer().await.partitions[0].error, None);
+    stream.send(plain("orders", 0, vec![Record::default(); 66_000])).await;
+    let status = soon(stream.answers.message()).await.expect_err("too many");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("65536 entries, records and headers"), "{status}");
+}

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use rafka_core::batch::Record;
-use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::producer_state::ProducerTable;
+use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::{
     Batch, ByteSize, Epoch, EpochHistory, Offset, ProducerEpoch, ProducerId, Timestamp,
 };
@@ -96,8 +96,7 @@ impl History<'_> {
                 let sequence = model.sequences.get(&id).copied().unwrap_or(0);
                 (id, ProducerEpoch(0), sequence)
             });
-            let batch =
-                sample::random_batch(&mut self.rng, base, self.epoch, self.now, producer);
+            let batch = sample::random_batch(&mut self.rng, base, self.epoch, self.now, producer);
             if let Some((id, _, sequence)) = producer {
                 model.sequences.insert(id, sequence + batch.header.last_offset_delta + 1);
             }
@@ -130,12 +129,19 @@ impl History<'_> {
         let check = |found: Vec<_>, way: &str| {
             let row = expected.get(..found.len());
             assert_eq!(row, Some(found.as_slice()), "{context}, {way}");
-            assert_eq!(found.is_empty(), expected.is_empty(), "{context}, {way}: a read ended early");
+            assert_eq!(
+                found.is_empty(),
+                expected.is_empty(),
+                "{context}, {way}: a read ended early"
+            );
         };
         if let Some(hot) = engine.read_hot(model.id, from, below, limit) {
             check(hot.expect("the offset is in range"), "from memory");
         }
-        check(engine.read(model.id, from, below, limit).expect("the offset is in range"), "blocking");
+        check(
+            engine.read(model.id, from, below, limit).expect("the offset is in range"),
+            "blocking",
+        );
     }
 
     fn find(&mut self, log: usize) {
@@ -328,8 +334,7 @@ fn check_retention(
     }
     let settings = &before.settings;
     assert!(settings.cleanup.delete, "{context}: retention is off");
-    let removed_bytes: u64 =
-        removed.iter().map(|(batch, _)| ByteSize::of_len(batch.len()).0).sum();
+    let removed_bytes: u64 = removed.iter().map(|(batch, _)| ByteSize::of_len(batch.len()).0).sum();
     // A segment whose first part was trimmed still counts as a whole.
     let left_max = before.bytes() - removed_bytes + settings.segment_bytes.0;
     let is_over = settings.retention_bytes.is_some_and(|keep| keep.0 <= left_max);

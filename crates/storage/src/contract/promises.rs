@@ -110,9 +110,8 @@ pub fn an_append_below_the_end_is_refused_loudly(subject: &mut dyn Subject) {
 /// If the engine does not keep it.
 pub fn gaps_are_kept_and_read_across(subject: &mut dyn Subject) {
     let (engine, log) = create(subject, sample::small_segments());
-    let batches: Vec<_> = [3, 10, 11, 40, 100, 1000]
-        .map(|base| sample::batch(Offset(base), &[1; 700]))
-        .into();
+    let batches: Vec<_> =
+        [3, 10, 11, 40, 100, 1000].map(|base| sample::batch(Offset(base), &[1; 700])).into();
     for (index, batch) in batches.iter().enumerate() {
         engine.append(log, std::slice::from_ref(batch), NOW).expect("there is room");
         if index < 4 {

@@ -48,7 +48,10 @@ impl Reports {
 impl Observer for Reports {
     fn durable(&self, log: LogId, end: Offset) {
         let before = self.told.lock().durable.insert(log, end);
-        assert!(before.is_none_or(|before| before < end), "{log}: {end} was reported after {before:?}");
+        assert!(
+            before.is_none_or(|before| before < end),
+            "{log}: {end} was reported after {before:?}"
+        );
     }
 
     fn failed(&self, error: &Error) {

@@ -53,8 +53,11 @@ impl Inner {
         let sequence = self.shared.lanes.of(lane).submit(self.journal(lane), log, entry, None)?;
         state.phase = Phase::Truncating;
         state.truncated_at = Some(sequence);
+        let durable = state.durable;
         let freed = state.truncate_memory(end);
+        // A batch that the log starts inside of may have gone: nothing is left then.
         state.end = state.end.max(state.start);
+        state.durable = durable.min(state.end);
         drop(state);
         self.shared.unpin(freed);
         Ok(Some((lane, sequence)))

@@ -91,8 +91,7 @@ impl Inner {
                 segments.pop();
             }
             let below = below.min(state.flushed).min(state.end);
-            let until =
-                compaction::due(&segments, state.compacted, &state.settings, below, now);
+            let until = compaction::due(&segments, state.compacted, &state.settings, below, now);
             let Some(until) = until else { return Ok(()) };
             state.generation = state.generation.wrapping_add(1);
             let active: BTreeSet<ProducerId> =

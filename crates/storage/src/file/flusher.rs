@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::Inner;
 use super::lane::LANES;
 use super::log::Log;
-use super::Inner;
 use super::shared::full_message;
 use crate::manifest::Change;
 use crate::{Error, LogId, disk};
@@ -57,8 +57,8 @@ impl Inner {
     fn run(&self) {
         let watch = DeathWatch { inner: self };
         loop {
-            let is_waiting = !self.shared.dirty.lock().since.is_empty()
-                || self.shared.space.check().is_err();
+            let is_waiting =
+                !self.shared.dirty.lock().since.is_empty() || self.shared.space.check().is_err();
             let wishes = self.shared.signal.wait(is_waiting.then_some(TICK));
             if wishes.stop {
                 break;

@@ -229,7 +229,8 @@ impl State {
         let mut due = Due { batches: Vec::new(), covered: self.covered };
         let mut covered = self.truncated_at;
         for entry in self.tail.iter().flat_map(|tail| tail.iter()) {
-            let (Some(place), true) = (entry.note, entry.batch.next_offset() <= self.durable) else {
+            let (Some(place), true) = (entry.note, entry.batch.next_offset() <= self.durable)
+            else {
                 break;
             };
             covered = covered.max(Some(place));

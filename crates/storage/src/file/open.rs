@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rafka_core::rng::{self, RngExt as _};
 use rafka_core::TopicPartition;
+use rafka_core::rng::{self, RngExt as _};
 
 use super::log::{Log, State};
 use super::{Inner, Maintenance};
@@ -62,7 +62,8 @@ impl Inner {
         let mut known = self.shared.logs.write();
         for (id, name) in created {
             maintenance.log_next = id.0 + 1;
-            let log = Arc::new(Log { id, name, state: Mutex::new(State::new(Arc::clone(&settings))) });
+            let log =
+                Arc::new(Log { id, name, state: Mutex::new(State::new(Arc::clone(&settings))) });
             known.by_id.insert(id, Arc::clone(&log));
             known.by_name.insert(name, log);
         }
@@ -113,7 +114,7 @@ impl Inner {
             let covered = known.by_id.values().map(|log| log.state.lock().covered.of(lane));
             Sequence(covered.max().unwrap_or(0))
         };
-        let first = recovery.end().max(covered);
+        let first = recovery.end();
         let surroundings = journal::Surroundings {
             clock: Arc::clone(&self.shared.clock),
             rng: rng::from_seed(maintenance.rng.random()),

@@ -5,13 +5,13 @@ use std::path::Path;
 use rafka_core::{PartitionIndex, TopicId, TopicPartition};
 
 use super::item::{Action, Item};
+use crate::Error;
 use crate::disk::{self, Disk, File, Open};
 use crate::journal::{self, Dumped, Entry};
 use crate::segment::format::{self, HeaderError, Identity};
 use crate::segment::index;
 use crate::segment::store::{FileName, read_entry};
 use crate::segment::walk::{Step, Walk};
-use crate::Error;
 
 pub(super) fn dump_segment(
     disk: &dyn Disk,

@@ -221,7 +221,9 @@ impl fmt::Display for Item {
                 write!(f, "log {log}: {topic}/{partition} offsets {start}..{end}")?;
                 self.fmt_log_rest(f)
             }
-            Self::LogSegment { base_offset, end, generation, file_bytes, index_entries, .. } => {
+            Self::LogSegment {
+                base_offset, end, generation, file_bytes, index_entries, ..
+            } => {
                 write!(f, "  segment {base_offset}..{end} generation {generation}")?;
                 write!(f, ", {file_bytes} bytes, {index_entries} index entries")
             }

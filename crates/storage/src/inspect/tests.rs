@@ -26,8 +26,7 @@ fn data_dir() -> (FaultyDisk, Segment) {
         segments: vec![segment.clone()],
         ..Checkpoint::default()
     };
-    let changes =
-        [Change::Create(LogId(7), log_name()), Change::Checkpoint(LogId(7), checkpoint)];
+    let changes = [Change::Create(LogId(7), log_name()), Change::Checkpoint(LogId(7), checkpoint)];
     manifest.and_then(|manifest| manifest.commit(&changes)).expect("the disk works");
     (disk, segment)
 }
@@ -145,11 +144,15 @@ fn damage_of_data_is_told_apart_from_damage_that_mends_itself() {
     check("a version", &|d, s| d.flip(&file(s, "log"), 11, 2), ".v.");
     check("no index", &|d, s| d.remove(&file(s, "index")).expect("it is there"), "..r");
     check("no segment", &|d, s| d.remove(&file(s, "log")).expect("it is there"), ".d.");
-    check("half a segment", &|d, s| {
-        let half = s.file_len / 2;
-        let log = d.open(&file(s, "log"), Open::EXISTING).expect("it is there");
-        log.set_len(half).expect("it is open");
-    }, ".d.");
+    check(
+        "half a segment",
+        &|d, s| {
+            let half = s.file_len / 2;
+            let log = d.open(&file(s, "log"), Open::EXISTING).expect("it is there");
+            log.set_len(half).expect("it is open");
+        },
+        ".d.",
+    );
     // Without the manifest the segments are checked by themselves: index, then segment, by name.
     check("no manifest", &|d, _| d.remove(&manifest_path()).expect("it is there"), "u..");
     check("a damaged manifest", &|d, _| d.put(&manifest_path(), &[9; 5000]), "d..");

@@ -266,8 +266,7 @@ fn verify_index(
         Ok(_) => return repairable("its header names another segment".to_owned()),
         Err(what) => return repairable(what.to_owned()),
     }
-    let missing =
-        (0..segment.index_entries).find(|n| store::read_entry(file, seed, *n).is_none());
+    let missing = (0..segment.index_entries).find(|n| store::read_entry(file, seed, *n).is_none());
     match missing {
         Some(number) => repairable(format!("entry {number} is missing or damaged")),
         None => Ok(Verdict::SOUND),

@@ -2,9 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use bytes::{Buf, BufMut as _, TryGetError};
-use rafka_core::{
-    Epoch, EpochHistory, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
-};
+use rafka_core::{Epoch, EpochHistory, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::{Checkpoint, Covered};
@@ -85,9 +83,8 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Checkpoint, Error> {
     let epochs = take_list(&mut bytes, EPOCH_LEN, |bytes| {
         Ok((Epoch(bytes.try_get_i32()?), Offset(bytes.try_get_i64()?)))
     })?;
-    let ascending = |pair: &[(Epoch, Offset)]| {
-        matches!(pair, [low, high] if low.0 < high.0 && low.1 <= high.1)
-    };
+    let ascending =
+        |pair: &[(Epoch, Offset)]| matches!(pair, [low, high] if low.0 < high.0 && low.1 <= high.1);
     if !epochs.windows(2).all(ascending) {
         return Err(Error::Malformed("its epochs do not ascend"));
     }

@@ -3,6 +3,7 @@
 use rafka_core::rng::{self, RngExt as _};
 use rafka_core::{ByteSize, Epoch, PartitionIndex, Rng, Timestamp, TopicId};
 
+use super::tables::{CHECKPOINTS, FORMAT, META};
 use super::*;
 use crate::disk::faulty::{FaultyDisk, Verb};
 
@@ -140,7 +141,11 @@ fn a_commit_is_whole_or_absent_wherever_the_power_is_cut() {
         disk.die_after(rng.random_range(0..12));
         let committed = manifest.commit(&second).is_ok();
         drop(manifest);
-        if rng.random_bool(0.5) { disk.crash() } else { disk.kill() }
+        if rng.random_bool(0.5) {
+            disk.crash();
+        } else {
+            disk.kill();
+        }
         // A second death, in the middle of the repair.
         disk.die_after(rng.random_range(0..12));
         drop(open_manifest(&disk));
@@ -206,10 +211,7 @@ fn other_versions_are_refused_by_name() {
     let refused = |key: &str| {
         let disk = disk(1);
         let manifest = open_manifest(&disk).expect("the disk works");
-        let name = TopicPartition {
-            topic: TopicId::from_random(1),
-            partition: PartitionIndex(0),
-        };
+        let name = TopicPartition { topic: TopicId::from_random(1), partition: PartitionIndex(0) };
         manifest.commit(&[Change::Create(LogId(5), name)]).expect("the disk works");
         manifest
             .with_database(|database| {

@@ -3,11 +3,11 @@
 use rafka_core::{ByteSize, Offset, Timestamp};
 
 use super::Log;
+use crate::CleanReport;
 use crate::compaction::{self, Pass, Survey};
 use crate::retention::{self, Extent};
 use crate::segment::Segment;
 use crate::tail::{Entry, Tail};
-use crate::CleanReport;
 
 /// The memory for the keys of one pass, as in the file engine.
 const KEY_BYTES_MAX: ByteSize = ByteSize::mib(16);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rafka_core::batch::Records;
 use rafka_core::{Batch, ByteSize, Offset, Timestamp, TopicPartition};
 
+use super::Segment;
 use super::format::{Frame, Identity};
 use super::index::{self, Entry};
 use super::store::{Kind, Store, read_entry};
 use super::walk::{Step, Walk};
-use super::Segment;
 use crate::disk::File;
 use crate::{Error, ReadError, TimedOffset};
 
@@ -71,7 +71,11 @@ impl Store {
                 Found::End => return Ok(()),
                 Found::Damaged { offset, next } => {
                     let unwanted = !out.is_empty() || wanted.below <= offset;
-                    return if unwanted { Ok(()) } else { Err(ReadError::Damaged { offset, next }) };
+                    return if unwanted {
+                        Ok(())
+                    } else {
+                        Err(ReadError::Damaged { offset, next })
+                    };
                 }
                 Found::Batch(batch) => batch,
             };
@@ -204,7 +208,6 @@ impl Opened {
                 Some(Step::Frame(frame)) if frame.base_offset <= from => {
                     if from <= last_offset(&frame)
                         && let Some(batch) = walk.batch(&frame)?
-                        && from < batch.next_offset()
                     {
                         return Ok(Found::Batch(batch));
                     }
@@ -324,7 +327,7 @@ pub(super) fn last_offset(frame: &Frame) -> Offset {
 }
 
 /// The first record of the batch whose timestamp is at least `at`.
-pub(crate) fn first_at(batch: &Batch, at: Timestamp) -> Option<TimedOffset> {
+pub(super) fn first_at(batch: &Batch, at: Timestamp) -> Option<TimedOffset> {
     if batch.max_timestamp() < at || batch.header.record_count == 0 {
         return None;
     }

@@ -64,7 +64,8 @@ impl FileName {
     /// `None` if the name is not one that we give.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let (stem, extension) = name.split_once('.')?;
-        let kind = [Kind::Log, Kind::Index].into_iter().find(|kind| kind.extension() == extension)?;
+        let kind =
+            [Kind::Log, Kind::Index].into_iter().find(|kind| kind.extension() == extension)?;
         let (base, generation) = match stem.split_once('-') {
             Some((base, generation)) => (base, generation.parse().ok()?),
             None => (stem, 0),

@@ -3,6 +3,7 @@
 use rafka_core::rng::{self, RngExt as _};
 use rafka_core::{Batch, ByteSize, Offset, Rng, Timestamp};
 
+use super::reader::first_at;
 use super::testing::{self, batches, file, log_name, reopened, store, write};
 use super::*;
 use crate::disk::{Disk as _, Open};
@@ -85,7 +86,8 @@ fn every_offset_reads_as_from_a_vec() {
         for from in base.0..segment.end.0 + 2 {
             let below = Offset(rng.random_range(base.0..segment.end.0 + 2));
             let limit = ByteSize(rng.random_range(0..200_000));
-            let found = read(&store, &segment, Offset(from), below, limit).expect("nothing is damaged");
+            let found =
+                read(&store, &segment, Offset(from), below, limit).expect("nothing is damaged");
             assert_eq!(
                 found,
                 expected(&batches, Offset(from), below, limit),
@@ -122,9 +124,8 @@ fn the_first_record_at_a_time_is_the_one_a_scan_finds() {
             .collect();
         for at in (900..segment.max_timestamp.0 + 10).step_by(7).map(Timestamp) {
             let below = Offset(rng.random_range(base.0..segment.end.0 + 2));
-            let found = store
-                .find_by_time(&log_name(), &segment, at, below)
-                .expect("nothing is damaged");
+            let found =
+                store.find_by_time(&log_name(), &segment, at, below).expect("nothing is damaged");
             let first = records.iter().find(|record| at <= record.timestamp);
             let expected = first
                 .map(|r| TimedOffset { offset: r.offset, timestamp: r.timestamp })
@@ -162,6 +163,21 @@ fn a_flipped_bit_costs_the_batch_it_is_in_and_no_other() {
         position += len;
     }
     assert_eq!(read_on(&store, &segment), (batches, vec![]));
+}
+
+#[test]
+fn damage_above_what_is_wanted_is_no_failure() {
+    let (disk, store) = store(1);
+    let (base, batches) = some_batches(&mut rng::from_seed(8), 3);
+    let segment = write(&store, &disk, base, &batches, Timestamp(0));
+    let last = batches[2].base_offset();
+    disk.flip(&file(&segment, "log"), segment.file_len - 1, 1);
+    let everything = ByteSize::mib(1);
+    let found = read(&store, &segment, base, EVERYTHING, everything).expect("the first are whole");
+    assert_eq!(found, batches[..2]);
+    assert_eq!(read(&store, &segment, last, last, everything).expect("none is wanted"), []);
+    let damaged = read(&store, &segment, last, last.next(), everything);
+    assert!(matches!(damaged, Err(ReadError::Damaged { offset, .. }) if offset == last));
 }
 
 #[test]
@@ -382,7 +398,9 @@ fn a_file_that_lost_its_end_is_damaged_and_never_a_shorter_log() {
     let next_lost = batches[whole.len()].base_offset();
     assert_eq!(damaged.len(), 1);
     assert!(damaged[0].0 <= next_lost && damaged[0].1 == segment.end);
-    assert!(matches!(store.resume(&log_name(), &segment), Err(Error::Corrupt { position, .. }) if position == half));
+    assert!(
+        matches!(store.resume(&log_name(), &segment), Err(Error::Corrupt { position, .. }) if position == half)
+    );
 }
 
 #[test]
@@ -396,25 +414,15 @@ fn a_segment_is_as_new_as_its_newest_record_and_its_last_append() {
 }
 
 #[test]
-fn a_segment_is_full_by_size_or_age_but_never_while_it_is_empty() {
+fn a_new_segment_takes_nothing_over_from_what_was_left_under_its_name() {
     let (disk, store) = store(1);
-    let (base, batches) = some_batches(&mut rng::from_seed(1), 2);
-    let segment = write(&store, &disk, base, &batches, Timestamp(1_000));
-    let settings = LogSettings {
-        segment_bytes: ByteSize(segment.batch_bytes + 10),
-        segment_age: std::time::Duration::from_secs(60),
-        ..LogSettings::default()
-    };
-    let empty = store.create(&log_name(), base, 1).expect("the disk works");
-    let check = |len, now, expected| {
-        assert_eq!(segment.is_full(len, &settings, Timestamp(now)), expected, "{len} at {now}");
-        assert!(!empty.segment().is_full(len, &settings, Timestamp(now)));
-    };
-    check(10, 1_000, false);
-    check(11, 1_000, true);
-    check(1, 60_999, false);
-    check(1, 61_000, true);
-    check(1, 0, false);
+    let (base, batches) = some_batches(&mut rng::from_seed(1), 40);
+    let leftover = write(&store, &disk, base, &batches, Timestamp(0));
+    assert!(0 < leftover.index_entries);
+    let segment = write(&store, &disk, base, &batches[..2], Timestamp(0));
+    assert_eq!(disk.contents(&file(&segment, "log")).len() as u64, segment.file_len);
+    assert_eq!(disk.contents(&file(&segment, "index")), []);
+    assert_eq!(read_on(&store, &segment), (batches[..2].to_vec(), vec![]));
 }
 
 #[test]

@@ -44,12 +44,7 @@ pub(crate) enum Step {
 
 impl<'a> Walk<'a> {
     /// At the first frame of a segment of which `end` bytes count.
-    pub(crate) fn new(
-        file: &'a dyn File,
-        path: &'a Path,
-        identity: &Identity,
-        end: u64,
-    ) -> Self {
+    pub(crate) fn new(file: &'a dyn File, path: &'a Path, identity: &Identity, end: u64) -> Self {
         Self {
             file,
             path,
@@ -164,10 +159,8 @@ impl<'a> Walk<'a> {
         // Bounded by the file, whose length the caller knows, and by a length that a checksum
         // covers or READ_LEN.
         let mut buffer = BytesMut::zeroed(len.max(self.read_len).min(left));
-        let read = self
-            .file
-            .read_at(position, &mut buffer)
-            .map_err(disk::failed("read", self.path))?;
+        let read =
+            self.file.read_at(position, &mut buffer).map_err(disk::failed("read", self.path))?;
         buffer.truncate(read);
         self.window = buffer.freeze();
         self.window_start = position;

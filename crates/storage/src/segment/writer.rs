@@ -71,12 +71,8 @@ impl Writer {
         (log, index): (PathBuf, PathBuf),
         file: Arc<dyn File>,
     ) -> Self {
-        let log = Pending {
-            path: log,
-            file: Some(file),
-            written: segment.file_len,
-            buffer: Vec::new(),
-        };
+        let log =
+            Pending { path: log, file: Some(file), written: segment.file_len, buffer: Vec::new() };
         let index_len = match segment.index_entries {
             0 => 0,
             entries => index::entry_position(entries),

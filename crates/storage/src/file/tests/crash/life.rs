@@ -131,9 +131,9 @@ impl Lives {
         let mut batches = Vec::new();
         for _ in 0..self.rng.random_range(1..4) {
             let id = ProducerId(self.rng.random_range(-1..2));
-            let producer = id.is_some().then(|| {
-                (id, ProducerEpoch(0), log.sequences.get(&id).copied().unwrap_or(0))
-            });
+            let producer = id
+                .is_some()
+                .then(|| (id, ProducerEpoch(0), log.sequences.get(&id).copied().unwrap_or(0)));
             let batch = batch(&mut self.rng, base, self.epoch, producer);
             if let Some((id, _, sequence)) = producer {
                 let next = sequence + batch.header.last_offset_delta + 1;

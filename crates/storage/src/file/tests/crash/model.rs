@@ -137,8 +137,17 @@ impl Expected {
             Death::Kill => self.acked,
             Death::PowerCut => self.solid,
         };
-        ensure!(self.start.contains(&bounds.start), "log {log} starts at {}, not in {:?}", bounds.start, self.start);
-        ensure!(at_least <= bounds.end, "log {log} ends at {}, below the acked {at_least}", bounds.end);
+        ensure!(
+            self.start.contains(&bounds.start),
+            "log {log} starts at {}, not in {:?}",
+            bounds.start,
+            self.start
+        );
+        ensure!(
+            at_least <= bounds.end,
+            "log {log} ends at {}, below the acked {at_least}",
+            bounds.end
+        );
         ensure!(bounds.durable == bounds.end, "log {log} is not durable after a start: {bounds:?}");
         let mut lists = vec![&self.batches];
         if death == Death::PowerCut {

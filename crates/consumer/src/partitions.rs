@@ -1,0 +1,412 @@
+//! The partitions that a consumer reads: positions, what is buffered, and what is to be done next.
+//!
+//! Knows no clock, socket or task. The rule that it keeps: within one assignment no record is given
+//! twice unless the user seeks, whatever is fetched again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use rafka_client::TopicPartition;
+use rafka_client::admin::OffsetSpec;
+use rafka_core::batch::{self, Record, Records};
+use rafka_core::{Batch, ByteSize, Offset, Time};
+
+use crate::budget::Share;
+use crate::error::Error;
+use crate::record::ConsumerRecord;
+
+/// How a partition gets its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// From what the group has committed, or else by the reset policy.
+    Committed,
+    /// By the reset policy.
+    Reset,
+    /// As the user asked.
+    Find(OffsetSpec),
+}
+
+/// A message's worth of batches of one partition.
+#[derive(Debug)]
+struct Chunk {
+    batches: Bytes,
+    share: Share,
+}
+
+/// A batch that is being given out.
+#[derive(Debug)]
+struct Current {
+    records: Option<Records>,
+    next_offset: Offset,
+    /// The memory of its message, if it is the last batch of it.
+    _share: Option<Share>,
+}
+
+/// A batch that cannot be read stands at the position.
+#[derive(Debug)]
+struct Broken {
+    cause: batch::Error,
+    reported: bool,
+}
+
+#[derive(Debug)]
+struct Partition {
+    /// The next record to be given. None until it was found.
+    position: Option<Offset>,
+    need: Option<Need>,
+    /// The next offset to be fetched, at or after the position.
+    fetched: Offset,
+    chunks: VecDeque<Chunk>,
+    current: Option<Current>,
+    broken: Option<Broken>,
+    paused: bool,
+    /// Grows whenever what is on the way must no longer be taken.
+    version: u64,
+    high_watermark: Option<Offset>,
+    committed: Option<Offset>,
+    /// Not to be fetched before, after a failure.
+    retry_at: Time,
+    failures: u32,
+}
+
+/// All partitions of a consumer.
+#[derive(Debug)]
+pub(crate) struct Partitions {
+    by_name: BTreeMap<TopicPartition, Partition>,
+    inflated_max: ByteSize,
+    /// The partition that gave last: the next one has its turn.
+    last_served: Option<TopicPartition>,
+    versions: u64,
+}
+
+/// A partition that should be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) partition: TopicPartition,
+    pub(crate) from: Offset,
+    pub(crate) version: u64,
+}
+
+impl Partitions {
+    pub(crate) fn new(inflated_max: ByteSize) -> Self {
+        Self { by_name: BTreeMap::new(), inflated_max, last_served: None, versions: 0 }
+    }
+
+    /// Reads these and no others. Those that were read before begin anew as well.
+    pub(crate) fn assign(&mut self, partitions: &[TopicPartition], need: Need) {
+        self.by_name.clear();
+        for partition in partitions {
+            self.versions += 1;
+            let fresh = Partition {
+                position: None,
+                need: Some(need),
+                fetched: Offset::ZERO,
+                chunks: VecDeque::new(),
+                current: None,
+                broken: None,
+                paused: false,
+                version: self.versions,
+                high_watermark: None,
+                committed: None,
+                retry_at: Time::default(),
+                failures: 0,
+            };
+            self.by_name.insert(partition.clone(), fresh);
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<TopicPartition> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    fn find(&mut self, partition: &TopicPartition) -> Result<&mut Partition, Error> {
+        let unknown = || Error::NotAssigned { partition: partition.clone() };
+        self.by_name.get_mut(partition).ok_or_else(unknown)
+    }
+
+    /// Goes on at `offset`.
+    pub(crate) fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
+        self.versions += 1;
+        let version = self.versions;
+        let found = self.find(partition)?;
+        found.forget_fetched();
+        found.version = version;
+        (found.position, found.need, found.fetched) = (Some(offset), None, offset);
+        (found.retry_at, found.failures) = (Time::default(), 0);
+        Ok(())
+    }
+
+    /// Goes on where `need` leads.
+    pub(crate) fn relocate(&mut self, partition: &TopicPartition, need: Need) -> Result<(), Error> {
+        self.versions += 1;
+        let version = self.versions;
+        let found = self.find(partition)?;
+        found.forget_fetched();
+        found.version = version;
+        (found.position, found.need) = (None, Some(need));
+        Ok(())
+    }
+
+    /// Gives a partition the position that its need led to, unless the user has sought since.
+    pub(crate) fn locate(&mut self, partition: &TopicPartition, offset: Offset) {
+        if let Ok(found) = self.find(partition)
+            && found.need.take().is_some()
+        {
+            (found.position, found.fetched) = (Some(offset), offset);
+        }
+    }
+
+    /// Gives the partition nothing more until it is resumed. What was fetched is dropped: memory
+    /// that nobody asks for must not starve the others.
+    pub(crate) fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
+        let found = self.find(partition)?;
+        found.paused = true;
+        found.forget_fetched();
+        if let Some(position) = found.position {
+            found.fetched = position;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn resume(&mut self, partition: &TopicPartition) -> Result<(), Error> {
+        self.find(partition)?.paused = false;
+        Ok(())
+    }
+
+    pub(crate) fn paused(&self) -> Vec<TopicPartition> {
+        let paused = self.by_name.iter().filter(|(_, partition)| partition.paused);
+        paused.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.by_name.get(partition)?.position
+    }
+
+    /// Records that can be read and were not given yet, as far as is known.
+    pub(crate) fn lag(&self, partition: &TopicPartition) -> Option<u64> {
+        let found = self.by_name.get(partition)?;
+        let behind = found.high_watermark? - found.position?;
+        Some(u64::try_from(behind).unwrap_or(0))
+    }
+
+    pub(crate) fn total_lag(&self) -> u64 {
+        self.by_name.keys().filter_map(|partition| self.lag(partition)).sum()
+    }
+
+    /// What needs a position.
+    pub(crate) fn needs(&self) -> Vec<(TopicPartition, Need)> {
+        let need = |(name, found): (&TopicPartition, &Partition)| Some((name.clone(), found.need?));
+        self.by_name.iter().filter_map(need).collect()
+    }
+
+    /// What should be fetched at this moment.
+    pub(crate) fn wanted(&self, now: Time) -> Vec<Wanted> {
+        let ready = |found: &Partition| {
+            !found.paused && found.position.is_some() && found.retry_at <= now
+        };
+        let wanted = |(name, found): (&TopicPartition, &Partition)| Wanted {
+            partition: name.clone(),
+            from: found.fetched,
+            version: found.version,
+        };
+        self.by_name.iter().filter(|(_, found)| ready(found)).map(wanted).collect()
+    }
+
+    /// When a partition that failed may be fetched again.
+    pub(crate) fn retry_deadline(&self, now: Time) -> Option<Time> {
+        let waits = self.by_name.values().map(|found| found.retry_at);
+        waits.filter(|retry_at| now < *retry_at).min()
+    }
+
+    /// Takes batches that were fetched for `version`; older ones are dropped.
+    pub(crate) fn offer(
+        &mut self,
+        partition: &TopicPartition,
+        version: u64,
+        batches: Bytes,
+        next_offset: Offset,
+        share: Share,
+    ) {
+        let Some(found) = self.by_name.get_mut(partition) else { return };
+        if found.version != version || found.paused {
+            return;
+        }
+        found.failures = 0;
+        found.fetched = found.fetched.max(next_offset);
+        if !batches.is_empty() {
+            found.chunks.push_back(Chunk { batches, share });
+        }
+    }
+
+    /// Notes how far the partition can be read.
+    pub(crate) fn note_end(&mut self, partition: &TopicPartition, high_watermark: Offset) {
+        if let Some(found) = self.by_name.get_mut(partition) {
+            found.high_watermark = Some(high_watermark);
+        }
+    }
+
+    /// Lets a partition rest after a failure. `wait` gives the end of the rest.
+    pub(crate) fn fail(&mut self, partition: &TopicPartition, wait: impl FnOnce(u32) -> Time) {
+        if let Some(found) = self.by_name.get_mut(partition) {
+            found.failures = found.failures.saturating_add(1);
+            found.retry_at = wait(found.failures);
+        }
+    }
+
+    /// Gives up to `max` records, the partitions taking turns.
+    ///
+    /// # Errors
+    /// If a batch cannot be read, once everything before it was given, and again whenever there is
+    /// nothing else to give. The position stays there.
+    pub(crate) fn take(&mut self, max: usize) -> Result<Vec<ConsumerRecord>, Error> {
+        let mut taken = Vec::new();
+        for name in self.turns() {
+            let Some(found) = self.by_name.get_mut(&name) else { continue };
+            found.take(&name, max, self.inflated_max, &mut taken);
+            if taken.len() == max {
+                self.last_served = Some(name);
+                return Ok(taken);
+            }
+            if taken.is_empty()
+                && let Some(error) = found.report(&name, Report::Once)
+            {
+                return Err(error);
+            }
+        }
+        if taken.is_empty() {
+            let repeat = |(name, found): (&TopicPartition, &mut Partition)| {
+                found.report(name, Report::Again)
+            };
+            if let Some(error) = self.by_name.iter_mut().find_map(repeat) {
+                return Err(error);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The partitions with something to give, beginning after the one that gave last.
+    fn turns(&self) -> Vec<TopicPartition> {
+        let ready = |found: &Partition| {
+            !found.paused && (found.current.is_some() || !found.chunks.is_empty())
+        };
+        let names = self.by_name.iter().filter(|(_, found)| ready(found)).map(|(name, _)| name);
+        let (before, after): (Vec<_>, Vec<_>) =
+            names.cloned().partition(|name| Some(name) <= self.last_served.as_ref());
+        after.into_iter().chain(before).collect()
+    }
+
+    /// Positions that were not committed yet.
+    pub(crate) fn uncommitted(&self) -> Vec<(TopicPartition, Offset)> {
+        let open = |(name, found): (&TopicPartition, &Partition)| {
+            let position = found.position.filter(|position| found.committed != Some(*position))?;
+            Some((name.clone(), position))
+        };
+        self.by_name.iter().filter_map(open).collect()
+    }
+
+    /// Notes what was committed.
+    pub(crate) fn note_committed(&mut self, offsets: &[(TopicPartition, Offset)]) {
+        for (partition, offset) in offsets {
+            if let Some(found) = self.by_name.get_mut(partition) {
+                found.committed = Some(*offset);
+            }
+        }
+    }
+}
+
+/// Whether a batch that cannot be read was spoken of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    Once,
+    Again,
+}
+
+impl Partition {
+    fn forget_fetched(&mut self) {
+        self.chunks.clear();
+        (self.current, self.broken) = (None, None);
+    }
+
+    fn report(&mut self, name: &TopicPartition, report: Report) -> Option<Error> {
+        let offset = self.position?;
+        let broken = self.broken.as_mut()?;
+        if broken.reported && report == Report::Once {
+            return None;
+        }
+        broken.reported = true;
+        Some(Error::Corrupt { partition: name.clone(), offset, cause: broken.cause.clone() })
+    }
+
+    /// Moves records to `taken` until that has `max`, or nothing is left that can be read.
+    fn take(
+        &mut self,
+        name: &TopicPartition,
+        max: usize,
+        inflated_max: ByteSize,
+        taken: &mut Vec<ConsumerRecord>,
+    ) {
+        while self.broken.is_none() && taken.len() < max {
+            match self.next_record(inflated_max) {
+                Ok(Some(record)) => {
+                    self.position = Some(record.offset.next());
+                    taken.push(ConsumerRecord {
+                        partition: name.clone(),
+                        offset: record.offset,
+                        timestamp: record.timestamp,
+                        key: record.key,
+                        value: record.value,
+                        headers: record.headers,
+                    });
+                }
+                Ok(None) => return,
+                Err(cause) => self.broken = Some(Broken { cause, reported: false }),
+            }
+        }
+    }
+
+    fn next_record(&mut self, inflated_max: ByteSize) -> Result<Option<Record>, batch::Error> {
+        loop {
+            if self.current.is_none() && !self.next_batch(inflated_max)? {
+                return Ok(None);
+            }
+            let Some(current) = &mut self.current else { return Ok(None) };
+            match current.records.as_mut().and_then(Iterator::next) {
+                // A batch is fetched whole, also from a position in its middle.
+                Some(Ok(record)) if Some(record.offset) < self.position => {}
+                Some(record) => return record.map(Some),
+                None => {
+                    self.position = self.position.max(Some(current.next_offset));
+                    self.current = None;
+                }
+            }
+        }
+    }
+
+    /// Opens the next batch. False if there is none.
+    fn next_batch(&mut self, inflated_max: ByteSize) -> Result<bool, batch::Error> {
+        while let Some(chunk) = self.chunks.front_mut() {
+            let Some(batch) = Batch::split_first(&mut chunk.batches)? else {
+                self.chunks.pop_front();
+                continue;
+            };
+            let next_offset = batch.next_offset();
+            let skipped = Some(next_offset) <= self.position;
+            let control = batch.header.attributes.is_control();
+            let records =
+                if skipped || control { None } else { Some(batch.records(inflated_max)?) };
+            let is_last = chunk.batches.is_empty();
+            let chunk = if is_last { self.chunks.pop_front() } else { None };
+            let share = chunk.map(|chunk| chunk.share);
+            self.current = Some(Current { records, next_offset, _share: share });
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests;

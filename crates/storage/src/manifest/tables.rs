@@ -1,0 +1,146 @@
+//! The manifest's tables: what is written to them, and reading all of it.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
+use uuid::Uuid;
+
+use super::{Change, Checkpoint, Contents, Log, VERSION, codec, corrupt, failed};
+use crate::{Error, LogId};
+
+pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+const LOGS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("logs");
+pub(super) const CHECKPOINTS: TableDefinition<'static, u64, &[u8]> =
+    TableDefinition::new("checkpoints");
+const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("deleted");
+
+pub(super) const FORMAT: &str = "format";
+const NODE: &str = "node";
+const LOG_NEXT: &str = "log next";
+const CLEAN: &str = "clean";
+
+pub(super) fn found(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        transaction.open_table(META)?.insert(FORMAT, VERSION.to_be_bytes().as_slice())?;
+        transaction.open_table(LOGS)?;
+        transaction.open_table(CHECKPOINTS)?;
+        transaction.open_table(DELETED)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+pub(super) fn check_version(database: &Database, path: &Path) -> Result<(), Error> {
+    let read = || -> Result<Option<u32>, redb::Error> {
+        let table = database.begin_read()?.open_table(META)?;
+        let value = table.get(FORMAT)?;
+        Ok(value.and_then(|bytes| bytes.value().try_into().ok().map(u32::from_be_bytes)))
+    };
+    match read().map_err(failed("read", path))? {
+        Some(VERSION) => Ok(()),
+        Some(found) => Err(Error::UnknownVersion { path: path.to_owned(), found, known: VERSION }),
+        None => Err(corrupt(path, "it names no format version".to_owned())),
+    }
+}
+
+pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let mut logs = transaction.open_table(LOGS)?;
+        let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
+        let mut deleted = transaction.open_table(DELETED)?;
+        for change in changes {
+            match change {
+                Change::Node(node) => {
+                    meta.insert(NODE, node.as_bytes().as_slice())?;
+                }
+                Change::Create(log, name) => {
+                    logs.insert(log.0, codec::encode_name(name).as_slice())?;
+                    // Not read from the table: ids only ascend.
+                    meta.insert(LOG_NEXT, (log.0 + 1).to_be_bytes().as_slice())?;
+                }
+                Change::Checkpoint(log, checkpoint) => {
+                    checkpoints.insert(log.0, codec::encode(checkpoint).as_slice())?;
+                }
+                Change::Delete(log) => {
+                    checkpoints.remove(log.0)?;
+                    if let Some(name) = logs.remove(log.0)? {
+                        deleted.insert(log.0, name.value())?;
+                    }
+                }
+                Change::Removed(log) => {
+                    deleted.remove(log.0)?;
+                }
+                Change::Clean(clean) => {
+                    meta.insert(CLEAN, [u8::from(*clean)].as_slice())?;
+                }
+            }
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+/// The rows of a table, as bytes, still to be decoded.
+type Rows = Vec<(u64, Vec<u8>)>;
+
+pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> {
+    let read = || -> Result<_, redb::Error> {
+        let transaction = database.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        let value = |key| -> Result<_, redb::Error> {
+            Ok(meta.get(key)?.map(|bytes| bytes.value().to_vec()))
+        };
+        let meta = (value(NODE)?, value(LOG_NEXT)?, value(CLEAN)?);
+        let tables = (
+            rows(&transaction.open_table(LOGS)?)?,
+            rows(&transaction.open_table(CHECKPOINTS)?)?,
+            rows(&transaction.open_table(DELETED)?)?,
+        );
+        Ok((meta, tables))
+    };
+    let ((node, log_next, clean), (logs, checkpoints, deleted)) =
+        read().map_err(failed("read", path))?;
+    let broken = |what: &str| corrupt(path, what.to_owned());
+    let node = node.map(|bytes| Uuid::from_slice(&bytes)).transpose();
+    let log_next = log_next.map(|bytes| bytes.as_slice().try_into().map(u64::from_be_bytes));
+    let name_of = |(id, bytes): (u64, Vec<u8>)| -> Result<_, Error> {
+        let name = codec::decode_name(&bytes);
+        Ok((LogId(id), name.ok_or_else(|| corrupt(path, format!("the name of log {id}")))?))
+    };
+    let mut contents = Contents {
+        node: node.map_err(|_length| broken("the identity of the node"))?,
+        clean: clean.as_deref() == Some(&[1]),
+        log_next: log_next.transpose().map_err(|_length| broken("the next log id"))?.unwrap_or(0),
+        logs: Vec::with_capacity(logs.len()),
+        deleted: deleted.into_iter().map(name_of).collect::<Result<_, _>>()?,
+    };
+    let mut checkpoints = checkpoints.into_iter().peekable();
+    for row in logs {
+        let (id, name) = name_of(row)?;
+        let checkpoint = match checkpoints.next_if(|(of, _)| *of == id.0) {
+            None => Checkpoint::default(),
+            Some((_, bytes)) => codec::decode(&bytes).map_err(|error| match error {
+                codec::Error::Version(found) => Error::UnknownVersion {
+                    path: path.to_owned(),
+                    found: found.into(),
+                    known: codec::VERSION.into(),
+                },
+                codec::Error::Malformed(what) => {
+                    corrupt(path, format!("the checkpoint of log {id}: {what}"))
+                }
+            })?,
+        };
+        contents.logs.push(Log { id, name, checkpoint });
+    }
+    Ok(contents)
+}
+
+fn rows(table: &impl ReadableTable<u64, &'static [u8]>) -> Result<Rows, redb::Error> {
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        rows.push((key.value(), value.value().to_vec()));
+    }
+    Ok(rows)
+}
