@@ -34,7 +34,8 @@ pub(crate) struct Global {
         short,
         long,
         global = true,
-        env = "RAFKA_BROKERS", hide_env_values = true,
+        env = "RAFKA_BROKERS",
+        hide_env_values = true,
         value_delimiter = ',',
         value_name = "ADDRESS"
     )]

@@ -12,6 +12,7 @@ use rafka_core::{Clock, SystemClock, Time};
 
 use crate::child::{Node, Spec, tail};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::number::{float, rate};
 use crate::output::print;
 use crate::process;
 
@@ -146,11 +147,11 @@ impl Demo {
         tokio::time::sleep(self.span).await;
         let took = self.clock.now() - start;
         let records = count(progress) - acked;
-        let rate = crate::bench::rate(records, took);
+        let rate = rate(records, took);
         let latency = progress.take_latency();
         let cpu = cpu_before.zip(cpu()).map_or(String::new(), |(before, after)| {
             let busy = after.saturating_sub(before).as_secs_f64() * 1e6;
-            format!(", {:.1} us of the node's processor a record", busy / crate::bench::float(records.max(1)))
+            format!(", {:.1} us of the node's processor a record", busy / float(records.max(1)))
         });
         say(format_args!("{name:<9} {rate:.0} records/s acknowledged, {}{cpu}", quantiles(&latency)))?;
         Ok(rate)
@@ -181,7 +182,7 @@ fn count(progress: &Progress) -> u64 {
 }
 
 fn quantiles(latency: &Histogram<u64>) -> String {
-    let ms = |quantile| crate::bench::float(latency.value_at_quantile(quantile)) / 1000.0;
+    let ms = |quantile| float(latency.value_at_quantile(quantile)) / 1000.0;
     format!("p50 {:.1} ms, p99 {:.1} ms", ms(0.5), ms(0.99))
 }
 

@@ -18,6 +18,7 @@ mod log;
 mod logging;
 mod metrics;
 mod node;
+mod number;
 mod output;
 mod process;
 mod produce;
@@ -26,6 +27,7 @@ mod reference;
 mod sdk;
 mod serve;
 mod settings;
+mod signals;
 mod topic;
 
 /// The system's allocator gives memory back late and contends between threads.

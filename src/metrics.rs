@@ -14,6 +14,7 @@ use rafka_storage::journal::LATENCY_BOUNDS;
 use rafka_storage::{Durability, Stats};
 
 use crate::node::AnyEngine;
+use crate::number::float;
 use crate::process;
 
 /// Lag is shown for at most this many pairs of group and topic: a metric has few labels.
@@ -68,7 +69,7 @@ impl Source {
                 "Time since the node was ready",
                 uptime.as_secs_f64(),
             ),
-            Family::gauge("broker_topics", "Topics", float(view.topic_count())),
+            Family::gauge("broker_topics", "Topics", float(view.topic_count() as u64)),
             Family::gauge(
                 "broker_partitions",
                 "Partitions that the node keeps",
@@ -87,16 +88,14 @@ impl Source {
                 "Memory of the process",
                 bytes(usage.resident),
             ));
-            families.push(Family::of("process_cpu_seconds", "Processor time of the process", Value::Sum(cpu)));
+            families.push(Family::of(
+                "process_cpu_seconds",
+                "Processor time of the process",
+                Value::Sum(cpu),
+            ));
         }
         families
     }
-}
-
-/// A count as a metric's number.
-#[expect(clippy::cast_precision_loss, reason = "above 2^53 nobody counts the last digit")]
-fn float(count: impl TryInto<u64>) -> f64 {
-    count.try_into().map_or(f64::NAN, |count| count as f64)
 }
 
 fn bytes(size: ByteSize) -> f64 {
@@ -273,7 +272,7 @@ async fn groups(broker: &Broker) -> Vec<Family> {
         value: Value::Gauge(float(lag)),
     };
     vec![
-        Family::gauge("group_count", "Consumer groups", float(listed.len())),
+        Family::gauge("group_count", "Consumer groups", float(listed.len() as u64)),
         Family {
             name: "group_lag_records",
             help: "Records that a group has not yet consumed of a topic it committed offsets for",

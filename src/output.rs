@@ -72,10 +72,16 @@ impl Output {
 
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.
 pub(crate) fn print(text: &[u8]) -> Outcome {
+    print_while_open(text).map(drop)
+}
+
+/// Writes to standard output, and says whether there is still somebody who reads it.
+pub(crate) fn print_while_open(text: &[u8]) -> Outcome<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Printed<'a> {
     /// The value, if there is one.
     pub(crate) value: Option<&'a Bytes>,
     /// The headers.
-    pub(crate) headers: &'a [(String, Option<Bytes>)],
+    pub(crate) headers: &'a [(Bytes, Option<Bytes>)],
 }
 
 /// A compiled format string.
@@ -174,12 +174,12 @@ fn length(bytes: Option<&Bytes>) -> i64 {
     bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).unwrap_or(i64::MAX))
 }
 
-fn headers(headers: &[(String, Option<Bytes>)], out: &mut Vec<u8>) {
+fn headers(headers: &[(Bytes, Option<Bytes>)], out: &mut Vec<u8>) {
     for (index, (name, value)) in headers.iter().enumerate() {
         if index != 0 {
             out.push(b',');
         }
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(name);
         out.push(b'=');
         out.extend_from_slice(value.as_ref().map_or(b"NULL", |value| value));
     }
@@ -191,7 +191,7 @@ pub(crate) fn write_json(record: &Printed<'_>, out: &mut Vec<u8>) {
         |bytes: Option<&Bytes>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let mut headers = Vec::new();
     for (name, value) in record.headers {
-        headers.push(json!(name));
+        headers.push(json!(String::from_utf8_lossy(name)));
         headers.push(json!(text(value.as_ref())));
     }
     let mut line = json!({
@@ -220,8 +220,7 @@ mod tests {
     ) -> Result<String, InvalidFormat> {
         let bytes = |text: Option<&str>| text.map(|text| Bytes::copy_from_slice(text.as_bytes()));
         let (key, value) = (bytes(key), bytes(value));
-        let headers =
-            [("trace".to_owned(), Some(Bytes::from_static(b"7"))), ("none".to_owned(), None)];
+        let headers = [(Bytes::from("trace"), Some(Bytes::from("7"))), (Bytes::from("none"), None)];
         let record = Printed {
             topic: "orders",
             partition: PartitionIndex(3),

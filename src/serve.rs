@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rafka_core::{Clock, SystemClock};
 use tokio::io::AsyncReadExt as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::child::Ready;
 use crate::cli::{Global, ServeArgs};
@@ -15,6 +14,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::node::{Node, StartError};
 use crate::output::{Form, Output, print};
 use crate::settings::{Engine, Settings};
+use crate::signals::Signals;
 use crate::{config, logging};
 
 /// Which command runs the node.
@@ -88,27 +88,6 @@ pub(crate) async fn run(
         }
         (End::Asked(_), Err(left)) => Err(Failure::new(Exit::Failed, left)
             .hint("nothing acked is lost: the next start recovers from the journal")),
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The name of the next one.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }
 

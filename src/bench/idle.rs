@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::load::{self, Load};
 use super::payload::Batches;
-use super::probe::rate;
 use super::produce::WARM_UP;
 use super::report::Latency;
 use super::target::Target;
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::number::{float, rate};
 use crate::process::Usage;
 
 /// How many of the partitions one topic has.
@@ -92,8 +92,7 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         resident_mib: mib(bare.resident),
         resident_mib_with_partitions: mib(full.resident),
         resident_mib_after_restart: mib(restarted.resident),
-        resident_bytes_per_partition: rate(grown, Duration::from_secs(1))
-            / f64::from(options.partitions),
+        resident_bytes_per_partition: float(grown) / f64::from(options.partitions),
         create_seconds: created.as_secs_f64(),
         idle_cpu_percent: bare_cpu,
         idle_cpu_percent_with_partitions: full_cpu,
@@ -105,9 +104,8 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes are shown with a few digits")]
 fn mib(size: ByteSize) -> f64 {
-    size.0 as f64 / f64::from(1 << 20)
+    float(size.0) / f64::from(1 << 20)
 }
 
 /// What the node uses while nobody asks for anything: memory, and percent of a processor.

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::load::{histogram, nanos};
 use super::report::Latency;
+use crate::number::rate;
 
 /// How long each probe runs.
 const SPAN: Duration = Duration::from_millis(700);
@@ -58,11 +59,6 @@ pub(super) async fn run(
         None => None,
     };
     Ok(Limits { sink_bytes_per_second, echo, disk_bytes_per_second })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates are shown with three digits")]
-pub(super) fn rate(count: u64, span: Duration) -> f64 {
-    count as f64 / span.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
 async fn sink(connections: u32, clock: &dyn Clock) -> anyhow::Result<f64> {

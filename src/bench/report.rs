@@ -7,8 +7,9 @@ use rafka_core::ByteSize;
 use serde::Serialize;
 
 use super::Options;
-use super::probe::{Limits, rate};
+use super::probe::Limits;
 use crate::exit::Outcome;
+use crate::number::{float, rate};
 use crate::output::{Form, Output, Row};
 use crate::process::Usage;
 
@@ -23,14 +24,13 @@ pub(super) struct Latency {
 
 impl Latency {
     /// The quantiles of nanoseconds.
-    #[expect(clippy::cast_precision_loss, reason = "latencies have three significant digits")]
     pub(super) fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        let at = |quantile| float(histogram.value_at_quantile(quantile)) / 1000.0;
         Self {
             p50_us: at(0.5),
             p99_us: at(0.99),
             p999_us: at(0.999),
-            max_us: histogram.max() as f64 / 1000.0,
+            max_us: float(histogram.max()) / 1000.0,
         }
     }
 }

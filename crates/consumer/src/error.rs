@@ -1,5 +1,7 @@
 //! What can go wrong when consuming.
 
+use std::time::Duration;
+
 use rafka_client::{InvalidSettings, TopicPartition};
 use rafka_core::Offset;
 use rafka_core::batch;
@@ -36,6 +38,18 @@ pub enum Error {
         partition: TopicPartition,
         /// Why there is none.
         why: String,
+    },
+    /// Partitions cannot be assigned by hand while the group assigns them.
+    #[error("cannot assign partitions: the consumer is subscribed to topics, its group assigns them")]
+    Subscribed,
+    /// The consumer was closed.
+    #[error("the consumer is closed")]
+    Closed,
+    /// `close` ran out of time. The consumer is closed all the same.
+    #[error("the consumer could not be closed in good order within {limit:?}")]
+    CloseTimedOut {
+        /// The time it had.
+        limit: Duration,
     },
     /// What is stored at this position cannot be read. Seek beyond it to go on without it.
     #[error("the batch at offset {offset} of partition {partition} cannot be read")]
@@ -78,6 +92,9 @@ impl Error {
             | Self::Topic(_)
             | Self::NotAssigned { .. }
             | Self::NoOffset { .. }
+            | Self::Subscribed
+            | Self::Closed
+            | Self::CloseTimedOut { .. }
             | Self::Corrupt { .. }
             | Self::NotMember { .. }
             | Self::Group { .. } => false,

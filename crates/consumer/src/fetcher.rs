@@ -60,10 +60,10 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(crate) fn new(client: Client, settings: Settings) -> Self {
+    pub(crate) fn new(client: Client, settings: Settings, budget: Arc<Budget>) -> Self {
         let (news_in, news) = mpsc::channel(NEWS_MAX);
         Self {
-            budget: Budget::new(settings.prefetch_bytes),
+            budget,
             client,
             settings,
             connections: BTreeMap::new(),
@@ -72,15 +72,6 @@ impl Fetcher {
             tasks: JoinSet::new(),
             opened: 0,
         }
-    }
-
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// How many streams were opened so far.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened
     }
 
     /// Waits for news.
@@ -147,12 +138,12 @@ impl Fetcher {
         closed.map(|known| known.reopen_at).filter(|reopen_at| now < *reopen_at).min()
     }
 
-    /// Makes the streams bring what is wanted and nothing else.
-    pub(crate) fn reconcile(&mut self, wanted: BTreeMap<Address, Vec<Wanted>>, now: Time) {
+    /// Makes the streams bring what is wanted and nothing else. Returns how many it opened.
+    pub(crate) fn reconcile(&mut self, wanted: BTreeMap<Address, Vec<Wanted>>, now: Time) -> u64 {
+        let opened_before = self.opened;
         for (address, connection) in &mut self.connections {
-            let fits = |stream: &Stream| {
-                wanted.get(address).is_some_and(|wanted| stream.brings(wanted))
-            };
+            let fits =
+                |stream: &Stream| wanted.get(address).is_some_and(|wanted| stream.brings(wanted));
             if let Some(stream) = connection.stream.take_if(|stream| !fits(stream)) {
                 stream.task.abort();
             }
@@ -181,6 +172,7 @@ impl Fetcher {
                 wanted.into_iter().map(|wanted| (wanted.partition, wanted.version)).collect();
             connection.stream = Some(Stream { id, versions, task });
         }
+        self.opened - opened_before
     }
 
     /// Ends all streams.

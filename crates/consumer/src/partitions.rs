@@ -4,6 +4,7 @@
 //! twice unless the user seeks, whatever is fetched again.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use bytes::Bytes;
 use rafka_client::TopicPartition;
@@ -24,6 +25,25 @@ pub(crate) enum Need {
     Reset,
     /// As the user asked.
     Find(OffsetSpec),
+    /// There is no position, and the reset policy makes none up: the user must seek.
+    Nowhere(Nowhere),
+}
+
+/// Why there is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nowhere {
+    NothingCommitted,
+    /// The log does not hold this offset any more, or never did.
+    OutOfRange(Offset),
+}
+
+impl fmt::Display for Nowhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingCommitted => f.write_str("nothing is committed for it"),
+            Self::OutOfRange(offset) => write!(f, "offset {offset} is outside of its log"),
+        }
+    }
 }
 
 /// A message's worth of batches of one partition.
@@ -79,6 +99,14 @@ pub(crate) struct Partitions {
     versions: u64,
 }
 
+/// A partition whose position is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sought {
+    pub(crate) partition: TopicPartition,
+    pub(crate) need: Need,
+    pub(crate) version: u64,
+}
+
 /// A partition that should be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -115,12 +143,25 @@ impl Partitions {
         }
     }
 
-    pub(crate) fn names(&self) -> Vec<TopicPartition> {
-        self.by_name.keys().cloned().collect()
+    /// Reads nothing.
+    pub(crate) fn assign_none(&mut self) {
+        self.by_name.clear();
+        self.last_served = None;
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+    /// Whether nothing has happened to the partition since `version` that makes what was asked for
+    /// then worthless.
+    pub(crate) fn is_current(&self, partition: &TopicPartition, version: u64) -> bool {
+        self.by_name.get(partition).is_some_and(|found| found.version == version)
+    }
+
+    /// Whether there is something to give.
+    pub(crate) fn has_fetched(&self, partition: &TopicPartition) -> bool {
+        self.by_name.get(partition).is_some_and(Partition::has_fetched)
+    }
+
+    pub(crate) fn names(&self) -> Vec<TopicPartition> {
+        self.by_name.keys().cloned().collect()
     }
 
     fn find(&mut self, partition: &TopicPartition) -> Result<&mut Partition, Error> {
@@ -151,21 +192,49 @@ impl Partitions {
         Ok(())
     }
 
-    /// Gives a partition the position that its need led to, unless the user has sought since.
-    pub(crate) fn locate(&mut self, partition: &TopicPartition, offset: Offset) {
+    /// Gives a partition the position that its need led to, unless the user has sought, or the
+    /// partition was given anew, since `version`.
+    pub(crate) fn locate(&mut self, partition: &TopicPartition, version: u64, offset: Offset) {
         if let Ok(found) = self.find(partition)
-            && found.need.take().is_some()
+            && found.version == version
         {
+            found.need = None;
             (found.position, found.fetched) = (Some(offset), offset);
         }
+    }
+
+    /// Notes that looking for a position led nowhere, unless something else has happened since.
+    pub(crate) fn locate_nowhere(&mut self, partition: &TopicPartition, version: u64) {
+        if let Ok(found) = self.find(partition)
+            && found.version == version
+        {
+            found.need = Some(Need::Nowhere(Nowhere::NothingCommitted));
+        }
+    }
+
+    /// A partition for which only the user can find a position.
+    pub(crate) fn nowhere(&self) -> Option<Error> {
+        self.by_name.iter().find_map(|(name, found)| {
+            let Some(Need::Nowhere(why)) = found.need else { return None };
+            Some(Error::NoOffset { partition: name.clone(), why: why.to_string() })
+        })
     }
 
     /// Gives the partition nothing more until it is resumed. What was fetched is dropped: memory
     /// that nobody asks for must not starve the others.
     pub(crate) fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
+        self.versions += 1;
+        let version = self.versions;
         let found = self.find(partition)?;
+        if found.paused {
+            return Ok(());
+        }
         found.paused = true;
         found.forget_fetched();
+        if found.need.is_none() {
+            // What its stream brings next follows on what was dropped.
+            found.version = version;
+        }
         if let Some(position) = found.position {
             found.fetched = position;
         }
@@ -193,20 +262,37 @@ impl Partitions {
         Some(u64::try_from(behind).unwrap_or(0))
     }
 
+    /// The offset after the last record that can be read, as last heard.
+    pub(crate) fn end(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.by_name.get(partition)?.high_watermark
+    }
+
+    /// Whether everything was given that could be read when last heard, paused partitions aside.
+    pub(crate) fn is_at_end(&self) -> bool {
+        let at_end = |found: &Partition| {
+            found.paused || found.high_watermark.is_some_and(|end| Some(end) <= found.position)
+        };
+        !self.by_name.is_empty() && self.by_name.values().all(at_end)
+    }
+
     pub(crate) fn total_lag(&self) -> u64 {
         self.by_name.keys().filter_map(|partition| self.lag(partition)).sum()
     }
 
-    /// What needs a position.
-    pub(crate) fn needs(&self) -> Vec<(TopicPartition, Need)> {
-        let need = |(name, found): (&TopicPartition, &Partition)| Some((name.clone(), found.need?));
-        self.by_name.iter().filter_map(need).collect()
+    /// What needs a position that can be found.
+    pub(crate) fn needs(&self) -> Vec<Sought> {
+        let sought = |(name, found): (&TopicPartition, &Partition)| {
+            let need = found.need.filter(|need| !matches!(need, Need::Nowhere(_)))?;
+            Some(Sought { partition: name.clone(), need, version: found.version })
+        };
+        self.by_name.iter().filter_map(sought).collect()
     }
 
     /// What should be fetched at this moment.
     pub(crate) fn wanted(&self, now: Time) -> Vec<Wanted> {
         let ready = |found: &Partition| {
-            !found.paused && found.position.is_some() && found.retry_at <= now
+            let readable = !found.paused && found.broken.is_none();
+            readable && found.position.is_some() && found.retry_at <= now
         };
         let wanted = |(name, found): (&TopicPartition, &Partition)| Wanted {
             partition: name.clone(),
@@ -232,7 +318,7 @@ impl Partitions {
         share: Share,
     ) {
         let Some(found) = self.by_name.get_mut(partition) else { return };
-        if found.version != version || found.paused {
+        if found.version != version || found.paused || found.broken.is_some() {
             return;
         }
         found.failures = 0;
@@ -288,11 +374,28 @@ impl Partitions {
         Ok(taken)
     }
 
+    /// Gives one record: the next of the batch that the last one came from, if there is one.
+    ///
+    /// # Errors
+    /// As [`Partitions::take`].
+    pub(crate) fn take_one(&mut self) -> Result<Option<ConsumerRecord>, Error> {
+        let mut taken = Vec::with_capacity(1);
+        if let Some(name) = &self.last_served
+            && let Some(found) = self.by_name.get_mut(name)
+            && !found.paused
+            && found.is_within_batch()
+        {
+            found.take(name, 1, self.inflated_max, &mut taken);
+        }
+        if taken.is_empty() {
+            taken = self.take(1)?;
+        }
+        Ok(taken.pop())
+    }
+
     /// The partitions with something to give, beginning after the one that gave last.
     fn turns(&self) -> Vec<TopicPartition> {
-        let ready = |found: &Partition| {
-            !found.paused && (found.current.is_some() || !found.chunks.is_empty())
-        };
+        let ready = |found: &Partition| !found.paused && found.has_fetched();
         let names = self.by_name.iter().filter(|(_, found)| ready(found)).map(|(name, _)| name);
         let (before, after): (Vec<_>, Vec<_>) =
             names.cloned().partition(|name| Some(name) <= self.last_served.as_ref());
@@ -326,6 +429,15 @@ enum Report {
 }
 
 impl Partition {
+    fn has_fetched(&self) -> bool {
+        self.current.is_some() || !self.chunks.is_empty()
+    }
+
+    fn is_within_batch(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|current| self.position < Some(current.next_offset))
+    }
+
     fn forget_fetched(&mut self) {
         self.chunks.clear();
         (self.current, self.broken) = (None, None);
@@ -363,7 +475,11 @@ impl Partition {
                     });
                 }
                 Ok(None) => return,
-                Err(cause) => self.broken = Some(Broken { cause, reported: false }),
+                Err(cause) => {
+                    // What comes after it would take memory and can not be given.
+                    self.forget_fetched();
+                    self.broken = Some(Broken { cause, reported: false });
+                }
             }
         }
     }

@@ -47,7 +47,7 @@ pub struct Settings {
     pub heartbeat_interval: Duration,
     /// The most record bytes in one message from a node. Default 1 MiB.
     pub fetch_bytes_max: ByteSize,
-    /// How long a node waits before it says that there is nothing new. Default 5 s.
+    /// How long a node waits before it says that there is nothing new. Default 500 ms.
     pub fetch_wait_max: Duration,
     /// The memory for what was fetched and not yet given to `poll`; each connection may exceed it by
     /// one message. Default 16 MiB.
@@ -70,7 +70,7 @@ impl Default for Settings {
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             fetch_bytes_max: ByteSize::mib(1),
-            fetch_wait_max: Duration::from_secs(5),
+            fetch_wait_max: Duration::from_millis(500),
             prefetch_bytes: ByteSize::mib(16),
             batch_inflated_bytes_max: ByteSize::mib(64),
         }

@@ -39,8 +39,8 @@ pub struct Settings {
     /// Unanswered produce requests of one stream: at this size its reading pauses, though one
     /// message is always let in. From 64 KiB to 1 GiB. Default: 32 MiB.
     pub produce_inflight_bytes_max: ByteSize,
-    /// Requests that are being received or unanswered, of all connections: what does not fit waits
-    /// unread. From `produce_message_bytes_max` to 64 GiB. Default: 64 MiB.
+    /// Requests that are being received or wait to be appended, of all connections: what does not
+    /// fit waits unread. From `produce_message_bytes_max` to 64 GiB. Default: 64 MiB.
     pub receive_bytes_max: ByteSize,
     /// The largest message of any other call. From 64 KiB to 16 MiB. Default: 1 MiB.
     pub request_bytes_max: ByteSize,

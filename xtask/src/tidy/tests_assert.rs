@@ -11,13 +11,13 @@ const FAILS: &[&str] = &[
     "unwrap",
     "panic!",
     "?;",
-    "?\n",
+    "?
+",
     "?)",
     "verify",
     "survives",
+    ".failed(",
     "$crate::contract",
-    "refused(",
-    "fails(",
 ];
 
 pub(super) fn check(source: &Source) -> Vec<Finding> {

@@ -29,8 +29,9 @@ fn share() -> Share {
 fn partitions() -> Partitions {
     let mut partitions = Partitions::new(ByteSize::mib(1));
     partitions.assign(&[name(0), name(1)], Need::Committed);
-    partitions.locate(&name(0), Offset(0));
-    partitions.locate(&name(1), Offset(0));
+    for sought in partitions.needs() {
+        partitions.locate(&sought.partition, sought.version, Offset(0));
+    }
     partitions
 }
 
@@ -104,6 +105,7 @@ fn what_was_fetched_before_a_seek_is_not_given_after_it() {
 #[test]
 fn a_paused_partition_gives_nothing_and_goes_on_where_it_was() {
     let mut partitions = partitions();
+    let before = version(&partitions, 0);
     offer(&mut partitions, 0, &[batch(0, 4)]);
     assert_eq!(taken(&mut partitions, 1), offsets(0, 0..1));
     partitions.pause(&name(0)).expect("assigned");
@@ -113,6 +115,9 @@ fn a_paused_partition_gives_nothing_and_goes_on_where_it_was() {
     partitions.resume(&name(0)).expect("assigned");
     let wanted = partitions.wanted(Time(0));
     assert_eq!(wanted[0].from, Offset(1));
+    // The stream of before goes on behind what was dropped.
+    partitions.offer(&name(0), before, batch(4, 1).to_bytes(), Offset(5), share());
+    assert_eq!(taken(&mut partitions, 100), []);
     offer(&mut partitions, 0, &[batch(0, 4)]);
     assert_eq!(taken(&mut partitions, 100), offsets(0, 1..4));
 }
@@ -152,6 +157,29 @@ fn a_damaged_record_in_a_sound_batch_does_not_skip_the_rest_of_it() {
 }
 
 #[test]
+fn one_by_one_records_come_as_they_do_many_at_a_time() {
+    let mut partitions = partitions();
+    offer(&mut partitions, 0, &[batch(0, 2), batch(2, 1)]);
+    offer(&mut partitions, 1, &[batch(0, 2)]);
+    let mut given = Vec::new();
+    while let Some(record) = partitions.take_one().expect("sound batches") {
+        given.push((record.partition.partition.0, record.offset.0));
+    }
+    assert_eq!(given, [offsets(0, 0..2), offsets(1, 0..2), offsets(0, 2..3)].concat());
+}
+
+#[test]
+fn a_partition_without_a_position_is_named_until_the_user_seeks() {
+    let mut partitions = partitions();
+    partitions.relocate(&name(1), Need::Nowhere(Nowhere::OutOfRange(Offset(9)))).expect("assigned");
+    assert_eq!(partitions.needs(), []);
+    let error = partitions.nowhere().expect("it has no position");
+    assert!(error.to_string().contains("t/1") && error.to_string().contains("offset 9"), "{error}");
+    partitions.seek(&name(1), Offset(0)).expect("assigned");
+    assert!(partitions.nowhere().is_none());
+}
+
+#[test]
 fn control_batches_move_the_position_and_are_not_given() {
     let mut partitions = partitions();
     let mut control = batch(0, 1);
@@ -187,9 +215,15 @@ fn lag_counts_what_was_not_given_yet() {
 fn a_position_that_is_found_late_does_not_undo_a_seek() {
     let mut partitions = Partitions::new(ByteSize::mib(1));
     partitions.assign(&[name(0)], Need::Committed);
+    let sought = partitions.needs().remove(0);
     partitions.seek(&name(0), Offset(7)).expect("assigned");
-    partitions.locate(&name(0), Offset(3));
+    partitions.locate(&name(0), sought.version, Offset(3));
+    partitions.locate_nowhere(&name(0), sought.version);
     assert_eq!(partitions.position(&name(0)), Some(Offset(7)));
+    // Nor does it count for a later assignment, whose committed offset may be another.
+    partitions.assign(&[name(0)], Need::Committed);
+    partitions.locate(&name(0), sought.version, Offset(3));
+    assert_eq!(partitions.position(&name(0)), None);
     let stranger = partitions.seek(&name(5), Offset(0));
     assert!(matches!(stranger, Err(Error::NotAssigned { .. })));
 }

@@ -25,23 +25,23 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 /// Longer than anything takes that works.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-pub struct Node {
-    pub broker: Broker,
-    pub handle: Handle,
+pub(crate) struct Node {
+    pub(crate) broker: Broker,
+    pub(crate) handle: Handle,
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Settings::default() }
 }
 
 impl Node {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(settings(), rafka_broker::Settings::default()).await
     }
 
-    pub async fn with(settings: Settings, broker: rafka_broker::Settings) -> Self {
+    pub(crate) async fn with(settings: Settings, broker: rafka_broker::Settings) -> Self {
         let broker = rafka_broker::testing::start(broker).await;
         let clock = Arc::new(SystemClock::new());
         let handle = rafka_grpc::start(&settings, broker.clone(), clock).await.expect("port 0");
@@ -49,7 +49,7 @@ impl Node {
     }
 
     /// A node with one topic.
-    pub async fn with_topic(name: &str, partitions: u32) -> Self {
+    pub(crate) async fn with_topic(name: &str, partitions: u32) -> Self {
         let node = Self::start().await;
         rafka_broker::testing::create_topic(&node.broker, name, partitions, &[]).await;
         node
@@ -60,30 +60,30 @@ impl Node {
         Endpoint::from_shared(address).expect("an address")
     }
 
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         self.endpoint().connect().await.expect("it listens")
     }
 
     /// A client that takes few answers before it reads them.
-    pub async fn log_with_small_window(&self) -> LogClient<Channel> {
+    pub(crate) async fn log_with_small_window(&self) -> LogClient<Channel> {
         let endpoint = self.endpoint().initial_stream_window_size(1 << 16);
         LogClient::new(endpoint.connect().await.expect("it listens"))
     }
 
-    pub async fn log(&self) -> LogClient<Channel> {
+    pub(crate) async fn log(&self) -> LogClient<Channel> {
         LogClient::new(self.channel().await)
     }
 
-    pub async fn groups(&self) -> GroupsClient<Channel> {
+    pub(crate) async fn groups(&self) -> GroupsClient<Channel> {
         GroupsClient::new(self.channel().await)
     }
 
-    pub async fn admin(&self) -> AdminClient<Channel> {
+    pub(crate) async fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel().await)
     }
 
     /// Appends these values, a batch each.
-    pub async fn append(&self, topic: &str, partition: i32, values: &[&str]) {
+    pub(crate) async fn append(&self, topic: &str, partition: i32, values: &[&str]) {
         let mut stream = Producing::start(self).await;
         for value in values {
             stream.send(raw(topic, partition, &batch(&[value]))).await;
@@ -96,44 +96,44 @@ impl Node {
 }
 
 /// Awaits something that is sure to come.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, what).await.expect("what was awaited did not come")
 }
 
 /// A produce stream.
-pub struct Producing {
-    pub requests: mpsc::Sender<ProduceRequest>,
-    pub answers: Streaming<ProduceResponse>,
+pub(crate) struct Producing {
+    pub(crate) requests: mpsc::Sender<ProduceRequest>,
+    pub(crate) answers: Streaming<ProduceResponse>,
 }
 
 impl Producing {
-    pub async fn start(node: &Node) -> Self {
+    pub(crate) async fn start(node: &Node) -> Self {
         Self::on(&mut node.log().await).await
     }
 
-    pub async fn on(log: &mut LogClient<Channel>) -> Self {
+    pub(crate) async fn on(log: &mut LogClient<Channel>) -> Self {
         let (requests, receiver) = mpsc::channel(8);
         let answers = log.produce(ReceiverStream::new(receiver)).await.expect("it begins");
         Self { requests, answers: answers.into_inner() }
     }
 
-    pub async fn send(&mut self, request: ProduceRequest) {
+    pub(crate) async fn send(&mut self, request: ProduceRequest) {
         soon(self.requests.send(request)).await.expect("the stream is open");
     }
 
-    pub async fn answer(&mut self) -> ProduceResponse {
+    pub(crate) async fn answer(&mut self) -> ProduceResponse {
         soon(self.answers.message()).await.expect("no status").expect("the stream goes on")
     }
 
     /// Sends no more, and what the stream ends with.
-    pub async fn finish(self) -> Result<Option<ProduceResponse>, Status> {
+    pub(crate) async fn finish(self) -> Result<Option<ProduceResponse>, Status> {
         let Self { requests, mut answers } = self;
         drop(requests);
         soon(answers.message()).await
     }
 }
 
-pub fn batch(values: &[&str]) -> Batch {
+pub(crate) fn batch(values: &[&str]) -> Batch {
     let mut builder = BatchBuilder::new(Compression::Lz4);
     for value in values {
         builder.push(now(), None, Some(value.as_bytes()), &[]);
@@ -141,29 +141,29 @@ pub fn batch(values: &[&str]) -> Batch {
     builder.build().expect("memory does not fail")
 }
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     rafka_core::Clock::timestamp(&SystemClock::new())
 }
 
-pub fn raw(topic: &str, partition: i32, batch: &Batch) -> ProduceRequest {
+pub(crate) fn raw(topic: &str, partition: i32, batch: &Batch) -> ProduceRequest {
     request(vec![entry(topic, partition, Data::Batches(batch.to_bytes()))])
 }
 
-pub fn plain(topic: &str, partition: i32, records: Vec<Record>) -> ProduceRequest {
+pub(crate) fn plain(topic: &str, partition: i32, records: Vec<Record>) -> ProduceRequest {
     let data = Data::Records(Records { records, compression: 0 });
     request(vec![entry(topic, partition, data)])
 }
 
-pub fn request(partitions: Vec<ProducePartition>) -> ProduceRequest {
+pub(crate) fn request(partitions: Vec<ProducePartition>) -> ProduceRequest {
     ProduceRequest { partitions, ..ProduceRequest::default() }
 }
 
-pub fn entry(topic: &str, partition: i32, data: Data) -> ProducePartition {
+pub(crate) fn entry(topic: &str, partition: i32, data: Data) -> ProducePartition {
     let (topic, topic_id) = (topic.to_owned(), Bytes::new());
     ProducePartition { topic, topic_id, partition, data: Some(data) }
 }
 
-pub fn record(key: Option<&str>, value: &str) -> Record {
+pub(crate) fn record(key: Option<&str>, value: &str) -> Record {
     Record {
         key: key.map(|key| Bytes::copy_from_slice(key.as_bytes())),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
@@ -173,7 +173,7 @@ pub fn record(key: Option<&str>, value: &str) -> Record {
 }
 
 /// Reads decoded records from the start, and does not stop.
-pub fn fetch(topic: &str, partitions: &[i32]) -> FetchRequest {
+pub(crate) fn fetch(topic: &str, partitions: &[i32]) -> FetchRequest {
     let position = |partition: &i32| FetchPartition {
         topic: topic.to_owned(),
         partition: *partition,
@@ -187,7 +187,7 @@ pub fn fetch(topic: &str, partitions: &[i32]) -> FetchRequest {
 }
 
 /// All messages of a fetch that ends by itself.
-pub async fn fetch_all(node: &Node, request: FetchRequest) -> Vec<FetchResponse> {
+pub(crate) async fn fetch_all(node: &Node, request: FetchRequest) -> Vec<FetchResponse> {
     let mut stream = node.log().await.fetch(request).await.expect("it begins").into_inner();
     let mut messages = Vec::new();
     while let Some(message) = soon(stream.message()).await.expect("no status") {
@@ -197,13 +197,13 @@ pub async fn fetch_all(node: &Node, request: FetchRequest) -> Vec<FetchResponse>
 }
 
 /// The values of these messages, in order.
-pub fn values(messages: &[FetchResponse]) -> Vec<String> {
+pub(crate) fn values(messages: &[FetchResponse]) -> Vec<String> {
     let records = messages.iter().flat_map(|m| &m.partitions).flat_map(|p| &p.records);
     let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
     records.map(|record| record.value.as_ref().map(text).unwrap_or_default()).collect()
 }
 
 /// Kafka's code of an item, 0 for none.
-pub fn code(error: Option<&rafka_proto::v1::Error>) -> i32 {
+pub(crate) fn code(error: Option<&rafka_proto::v1::Error>) -> i32 {
     error.map_or(0, |error| error.code)
 }

@@ -114,7 +114,7 @@ impl Inner {
             let covered = known.by_id.values().map(|log| log.state.lock().covered.of(lane));
             Sequence(covered.max().unwrap_or(0))
         };
-        let first = recovery.end();
+        let first = recovery.end().max(covered);
         let surroundings = journal::Surroundings {
             clock: Arc::clone(&self.shared.clock),
             rng: rng::from_seed(maintenance.rng.random()),
