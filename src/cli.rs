@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{Form, Output};
-use crate::{bench, group, logging, produce, settings, topic};
+use crate::{bench, consume, demo, group, logging, produce, settings, topic};
 
 /// A distributed message broker: one binary, every node equal, acked means durable.
 ///
@@ -83,6 +83,8 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show what Rafka does, in half a minute, on a node of its own.
+    Demo(demo::Args),
     /// Run a node.
     Serve(ServeArgs),
     /// Run a node for development: topics appear when they are first written to.
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Topic(topic::Command),
     /// Write records to a topic, one per line of standard input.
     Produce(produce::Args),
+    /// Read records from a topic.
+    Consume(consume::Args),
     /// List, describe, move and delete consumer groups.
     #[command(subcommand)]
     Group(group::Command),

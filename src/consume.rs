@@ -121,11 +121,7 @@ fn explain(error: rafka_consumer::Error, global: &Global) -> Failure {
     }
 }
 
-async fn describe(
-    admin: &Admin,
-    name: &TopicName,
-    global: &Global,
-) -> Outcome<TopicDescription> {
+async fn describe(admin: &Admin, name: &TopicName, global: &Global) -> Outcome<TopicDescription> {
     let described = admin.describe_topics(std::slice::from_ref(name)).await;
     let mut described = described.map_err(|error| sdk::explain(error, global))?;
     let topic = described.pop().expect("there is an answer for each topic");
@@ -178,9 +174,10 @@ async fn assign(args: &Args, topic: &TopicDescription, global: &Global) -> Outco
         starts.insert(name.clone(), args.offset.within(log.start, log.end));
         ends.insert(name, log.end);
     }
-    let missing = args.partition.iter().find(|wanted| {
-        !topic.partitions.iter().any(|partition| partition.partition.0 == **wanted)
-    });
+    let missing = args
+        .partition
+        .iter()
+        .find(|wanted| !topic.partitions.iter().any(|partition| partition.partition.0 == **wanted));
     if let Some(missing) = missing {
         let message = format!("topic {} has no partition {missing}", topic.name);
         return Err(Failure::message(Exit::NotFound, message));

@@ -83,7 +83,10 @@ impl Demo {
         self.spec.grpc = node.ready.grpc;
         let address = node.ready.grpc.to_string();
         let ready_ms = node.ready.ready_ms;
-        say(format_args!("node      process {} at {address}, ready in {ready_ms:.0} ms", node.ready.pid))?;
+        say(format_args!(
+            "node      process {} at {address}, ready in {ready_ms:.0} ms",
+            node.ready.pid
+        ))?;
 
         let admin = Client::new(rafka_client::Settings::new(&address))?.admin();
         let topic = NewTopic::new(TOPIC).partitions(PARTITIONS).config("durability", "fsync");
@@ -119,8 +122,12 @@ impl Demo {
         let stored_count = stored.len();
         let ledger = Ledger { acked, stored, consumed: consumed.names };
         ledger.check().map_err(|broken| anyhow::anyhow!("check failed: {broken}"))?;
-        say(format_args!("\nok        nothing acknowledged is lost: {total} of {total} at their offsets"))?;
-        say(format_args!("ok        nothing is doubled: {stored_count} records stored, all different"))?;
+        say(format_args!(
+            "\nok        nothing acknowledged is lost: {total} of {total} at their offsets"
+        ))?;
+        say(format_args!(
+            "ok        nothing is doubled: {stored_count} records stored, all different"
+        ))?;
         say("ok        every key is in order, in one partition")?;
         say("ok        the group saw everything")?;
         let status = node.stop(STOP_LIMIT).await?;
@@ -153,7 +160,10 @@ impl Demo {
             let busy = after.saturating_sub(before).as_secs_f64() * 1e6;
             format!(", {:.1} us of the node's processor a record", busy / float(records.max(1)))
         });
-        say(format_args!("{name:<9} {rate:.0} records/s acknowledged, {}{cpu}", quantiles(&latency)))?;
+        say(format_args!(
+            "{name:<9} {rate:.0} records/s acknowledged, {}{cpu}",
+            quantiles(&latency)
+        ))?;
         Ok(rate)
     }
 
@@ -166,7 +176,8 @@ impl Demo {
         say(format_args!("kill -9   under load, after {acked} acknowledged records"))?;
         let at_death = count(progress);
         let node = Node::start(&self.spec).await?;
-        wait_for(|| at_death < count(progress), "nothing is acknowledged after the restart").await?;
+        wait_for(|| at_death < count(progress), "nothing is acknowledged after the restart")
+            .await?;
         let gap = self.clock.now() - killed;
         say(format_args!(
             "restart   ready in {:.0} ms, next acknowledgement {:.0} ms after the kill",

@@ -58,6 +58,11 @@ impl Failure {
         Self { exit, cause: None, hint: None }
     }
 
+    /// Whether the command has told it already.
+    pub(crate) fn is_told(&self) -> bool {
+        self.cause.is_none()
+    }
+
     /// Adds what to do next.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
@@ -87,7 +92,7 @@ impl fmt::Display for Failure {
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
         }
-        writeln!(f)
+        Ok(())
     }
 }
 
@@ -105,7 +110,7 @@ mod tests {
         assert_eq!(
             failure.to_string(),
             "error: cannot reach 127.0.0.1:9192\n  because: connection refused\n\
-             hint: start one: rafka dev\n"
+             hint: start one: rafka dev"
         );
         assert_eq!(Failure::silent(Exit::Failed).to_string(), "");
     }

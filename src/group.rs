@@ -116,13 +116,7 @@ async fn find(admin: &Admin, group: &str, global: &Global) -> Outcome<GroupDescr
     let explain = |error| sdk::explain(error, global);
     let described = admin.describe_groups(&[group]).await.map_err(explain)?;
     let described = described.into_iter().next().expect("there is an answer for each group");
-    let described = described.map_err(explain)?;
-    let known = !described.members.is_empty() || !described.offsets.is_empty();
-    if !known && described.generation < 0 {
-        let failure = Failure::message(Exit::NotFound, format_args!("there is no group {group}"));
-        return Err(failure.hint("`rafka group list` shows the groups there are"));
-    }
-    Ok(described)
+    described.map_err(explain)
 }
 
 async fn seek(admin: &Admin, seek: &Seek, global: &Global) -> Outcome {

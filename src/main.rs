@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Global};
 use crate::exit::Outcome;
 use crate::serve::Kind;
 
@@ -12,6 +12,8 @@ mod bench;
 mod child;
 mod cli;
 mod config;
+mod consume;
+mod demo;
 mod exit;
 mod group;
 mod log;
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::warn(format_args!("{failure}"));
+            if !failure.is_told() {
+                output::warn(&failure);
+            }
             failure.exit.into()
         }
     }
@@ -48,38 +52,36 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Outcome {
     let env = environment();
-    let global = cli.global;
+    let global = &cli.global;
     let out = global.out();
-    match cli.command {
-        Some(Command::Config(command)) => config::run(command, env, out),
-        Some(Command::Log(command)) => log::run(&command, out),
-        Some(Command::Completions { shell }) => {
+    match cli.command.unwrap_or_else(|| Command::Demo(demo::Args::default())) {
+        // The demo kills its node: that clients complain about it is no news.
+        Command::Demo(args) if global.verbose == 0 => in_runtime(demo::run(&args)),
+        Command::Demo(args) => client(global, demo::run(&args)),
+        Command::Serve(args) => in_runtime(serve::run(&args, Kind::Serve, env, global)),
+        Command::Dev(args) => in_runtime(serve::run(&args, Kind::Dev, env, global)),
+        Command::Topic(command) => client(global, topic::run(command, global)),
+        Command::Produce(args) => client(global, produce::run(&args, global)),
+        Command::Consume(args) => client(global, consume::run(&args, global)),
+        Command::Group(command) => client(global, group::run(command, global)),
+        Command::Bench(command) => client(global, bench::run(command, global)),
+        Command::Config(command) => config::run(command, env, out),
+        Command::Log(command) => log::run(&command, out),
+        Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rafka", &mut text);
             output::print(&text)
         }
-        Some(Command::Reference) => output::print(reference::page().as_bytes()),
-        Some(Command::Version) => out.document(&version()),
-        Some(command) => in_runtime(run_async(command, &global, env)),
-        None => Ok(()),
+        Command::Reference => output::print(reference::page().as_bytes()),
+        Command::Version => out.document(&version()),
     }
 }
 
-async fn run_async(command: Command, global: &cli::Global, env: Vec<(String, String)>) -> Outcome {
-    if !matches!(command, Command::Serve(_) | Command::Dev(_)) {
-        // A node logs as its settings say; other commands only what the user asked for.
-        let level = global.level().to_owned();
-        logging::start(&logging::Settings { level, format: logging::Format::Text })?;
-    }
-    match command {
-        Command::Serve(args) => serve::run(&args, Kind::Serve, env, global).await,
-        Command::Dev(args) => serve::run(&args, Kind::Dev, env, global).await,
-        Command::Topic(command) => topic::run(command, global).await,
-        Command::Produce(args) => produce::run(&args, global).await,
-        Command::Group(command) => group::run(command, global).await,
-        Command::Bench(command) => bench::run(command, global).await,
-        _ => Ok(()),
-    }
+/// Runs a command that talks to nodes. It logs what the user asked for; a node has settings.
+fn client(global: &Global, command: impl Future<Output = Outcome>) -> Outcome {
+    let level = global.level().to_owned();
+    logging::start(&logging::Settings { level, format: logging::Format::Text })?;
+    in_runtime(command)
 }
 
 fn in_runtime(command: impl Future<Output = Outcome>) -> Outcome {

@@ -1,7 +1,7 @@
 //! What commands print: rows as a table, JSON or YAML on standard output, notes on standard error.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -62,11 +62,6 @@ impl Output {
         if !self.quiet {
             warn(note);
         }
-    }
-
-    /// Whether a progress display makes sense: a person watches.
-    pub(crate) fn watched(self) -> bool {
-        !self.quiet && io::stderr().is_terminal()
     }
 }
 

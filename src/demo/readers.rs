@@ -126,7 +126,10 @@ async fn member(
 
 fn name(record: &ConsumerRecord) -> anyhow::Result<Name> {
     Name::parse(record.key.as_deref(), record.value.as_deref()).with_context(|| {
-        format!("check failed: {} offset {} holds a foreign record", record.partition, record.offset)
+        format!(
+            "check failed: {} offset {} holds a foreign record",
+            record.partition, record.offset
+        )
     })
 }
 

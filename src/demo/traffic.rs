@@ -29,7 +29,8 @@ const WATCHED_MAX: usize = 100_000;
 /// A record must be acknowledged in this time, the node's death included.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
 /// What a value is filled up with.
-const FILLING: &str = "It is filled with some words, as values usually are, to about a hundred bytes.";
+const FILLING: &str =
+    "It is filled with some words, as values usually are, to about a hundred bytes.";
 
 /// What producers have done so far.
 #[derive(Debug)]
@@ -49,7 +50,8 @@ struct Acks {
 
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
-        let latency = Histogram::new(3).expect("three digits are allowed");
+        let max = u64::try_from(DELIVERY_LIMIT.as_micros()).unwrap_or(u64::MAX);
+        let latency = Histogram::new_with_bounds(1, max, 3).expect("the bounds are in order");
         let acks = Mutex::new(Acks { last: None, silence_max: Duration::ZERO, latency });
         Arc::new(Self { acked: AtomicU64::new(0), acks })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rafka_core::{ErrorCode, NodeId, PartitionIndex, TopicPartition};
+use rafka_core::{NodeId, PartitionIndex, TopicPartition};
 use rafka_metadata::{self as metadata, Effect, View};
 use rafka_storage::{self as storage, Engine, Observer as _};
 

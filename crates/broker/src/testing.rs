@@ -1,13 +1,14 @@
 //! A broker in memory, for the tests of this crate and of the gateways.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rafka_core::{ByteSize, SystemClock, TopicName, rng};
-use rafka_metadata::{Addresses, Metadata, Place};
+use rafka_metadata::{Address, Addresses, Metadata, Place};
 use rafka_storage::{Engine, MemoryEngine};
 use uuid::Uuid;
 
-use crate::{Broker, Follower, PartitionTable, Parts, Settings, topics};
+use crate::{Broker, Follower, LISTENER_GRPC, PartitionTable, Parts, Settings, topics};
 
 /// What the logs of a test may hold.
 const MEMORY: ByteSize = ByteSize::mib(256);
@@ -17,6 +18,19 @@ const MEMORY: ByteSize = ByteSize::mib(256);
 /// # Panics
 /// If it does not start, which fails the test.
 pub async fn start(settings: Settings) -> Broker {
+    start_with(settings, Addresses::default()).await
+}
+
+/// As [`start`], and tells clients that the gRPC gateway is reached at `grpc`.
+///
+/// # Panics
+/// If it does not start, which fails the test.
+pub async fn start_at(settings: Settings, grpc: SocketAddr) -> Broker {
+    let address = Address { host: grpc.ip().to_string(), port: grpc.port() };
+    start_with(settings, Addresses::from([(LISTENER_GRPC.to_owned(), address)])).await
+}
+
+async fn start_with(settings: Settings, addresses: Addresses) -> Broker {
     let table = PartitionTable::new();
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(MEMORY, &mut rng::from_seed(1)));
     let follower = Follower::new(Arc::clone(&table), Arc::clone(&engine));
@@ -30,7 +44,7 @@ pub async fn start(settings: Settings) -> Broker {
     .expect("memory opens");
     let clock = Arc::new(SystemClock::new());
     let parts = Parts { table, engine, metadata, clock, rng: rng::from_seed(3) };
-    Broker::start(parts, settings, Addresses::default()).await.expect("memory does not fail")
+    Broker::start(parts, settings, addresses).await.expect("memory does not fail")
 }
 
 /// Creates a topic.

@@ -28,7 +28,9 @@ pub(crate) async fn ask(
 ) -> Result<Learnt, Error> {
     let request = v1::DescribeClusterRequest {};
     let cluster = node.ask("describe the cluster", node.admin().describe_cluster(request)).await?;
-    let nodes = cluster.nodes.iter().filter_map(address_of).collect();
+    let mut nodes: BTreeMap<_, _> = cluster.nodes.iter().filter_map(address_of).collect();
+    // A node that advertises nothing of use is still reached where it has just answered.
+    nodes.entry(NodeId(cluster.node_id)).or_insert_with(|| node.address().clone());
     let mut learnt = Learnt { nodes, topics: Vec::with_capacity(topics.len()) };
     for names in topics.chunks(TOPICS_PER_CALL) {
         let reference =

@@ -9,6 +9,7 @@ use rafka_core::assignor::Assignor;
 
 use crate::consumer::Consumer;
 use crate::error::Error;
+use crate::rebalance::{Listener, Rebalance};
 use crate::settings::{OffsetReset, Settings};
 
 /// A consumer that is being configured. What is not said has the default of [`Settings`].
@@ -17,11 +18,16 @@ use crate::settings::{OffsetReset, Settings};
 pub struct Builder {
     client: rafka_client::Settings,
     settings: Settings,
+    listener: Listener,
 }
 
 impl Builder {
     pub(crate) fn new(bootstrap: &str) -> Self {
-        Self { client: rafka_client::Settings::new(bootstrap), settings: Settings::default() }
+        Self {
+            client: rafka_client::Settings::new(bootstrap),
+            settings: Settings::default(),
+            listener: Listener::default(),
+        }
     }
 
     /// All settings at once.
@@ -35,15 +41,15 @@ impl Builder {
         self
     }
 
-    /// The group.
+    /// The group to be a member of, or to commit for.
     pub fn group(mut self, group: impl Into<String>) -> Self {
         self.settings.group = Some(group.into());
         self
     }
 
-    /// The member's own name, which makes it static.
-    pub fn instance_id(mut self, instance: impl Into<String>) -> Self {
-        self.settings.instance_id = Some(instance.into());
+    /// The member's own name within its group.
+    pub fn instance_id(mut self, instance_id: impl Into<String>) -> Self {
+        self.settings.instance_id = Some(instance_id.into());
         self
     }
 
@@ -54,20 +60,14 @@ impl Builder {
     }
 
     /// Where to start without a committed offset.
-    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
-        self.settings.offset_reset = reset;
+    pub fn offset_reset(mut self, offset_reset: OffsetReset) -> Self {
+        self.settings.offset_reset = offset_reset;
         self
     }
 
-    /// How often what `poll` gave is committed.
-    pub fn auto_commit(mut self, interval: Duration) -> Self {
-        self.settings.auto_commit_interval = Some(interval);
-        self
-    }
-
-    /// Commits only when told to.
-    pub fn manual_commit(mut self) -> Self {
-        self.settings.auto_commit_interval = None;
+    /// How often what was given is committed by itself; `None` is never.
+    pub fn auto_commit(mut self, interval: Option<Duration>) -> Self {
+        self.settings.auto_commit_interval = interval;
         self
     }
 
@@ -83,26 +83,25 @@ impl Builder {
         self
     }
 
-    /// The silence after which the group takes the member for dead, and the time between two signs
-    /// of life.
-    pub fn session(mut self, timeout: Duration, heartbeat: Duration) -> Self {
-        self.settings.session_timeout = timeout;
-        self.settings.heartbeat_interval = heartbeat;
-        self
-    }
-
-    /// The memory for what was fetched and not yet given to `poll`.
+    /// The memory for what was fetched and not yet given.
     pub fn prefetch_bytes(mut self, size: ByteSize) -> Self {
         self.settings.prefetch_bytes = size;
         self
     }
 
-    /// The consumer. Nothing is asked before it is subscribed or assigned.
+    /// Called within `poll`, for every change of what the group lets this consumer read. It must not
+    /// wait, nor call the consumer.
+    pub fn on_rebalance(self, listen: impl Fn(&Rebalance) + Send + Sync + 'static) -> Self {
+        Self { listener: Listener::new(listen), ..self }
+    }
+
+    /// The consumer. Nothing is sent before the first `poll`.
     ///
     /// # Errors
     /// If a setting cannot work.
     pub fn build(self) -> Result<Consumer, Error> {
         self.settings.validate()?;
-        Consumer::with_client(Client::new(self.client)?, self.settings)
+        let client = Client::new(self.client)?;
+        Consumer::start(client, self.settings, self.listener)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rafka_client::convert::check;
 use rafka_client::{Client, Error as ClientError, TopicPartition, v1};
 use rafka_core::{ErrorCode, Offset};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::error::Error;
 use crate::member::Common;
@@ -13,7 +14,11 @@ use crate::metrics::Counters;
 /// The most offsets in one request.
 const OFFSETS_PER_CALL: usize = 10_000;
 
-/// Commits, one after the other: an older offset must not overtake a newer one.
+/// Whoever holds it commits, and nobody else.
+pub(crate) type Turn = OwnedMutexGuard<()>;
+
+/// Commits, one after the other. Who commits positions takes the turn before it looks at them:
+/// otherwise an older position could overtake a newer one.
 #[derive(Debug)]
 pub(crate) struct Committer {
     client: Client,
@@ -21,7 +26,7 @@ pub(crate) struct Committer {
     instance_id: Option<String>,
     common: Arc<Common>,
     counters: Arc<Counters>,
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Committer {
@@ -37,7 +42,7 @@ impl Committer {
             instance_id: settings.instance_id.clone(),
             common,
             counters,
-            turn: tokio::sync::Mutex::new(()),
+            turn: Arc::default(),
         }
     }
 
@@ -45,10 +50,23 @@ impl Committer {
         self.group.as_deref().ok_or(Error::NoGroup { operation })
     }
 
+    /// The turn, if nobody has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
+    /// Waits for the turn.
+    pub(crate) async fn turn(&self) -> Turn {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
     /// Commits as whoever the consumer is in the group at this moment.
-    pub(crate) async fn commit(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), Error> {
+    pub(crate) async fn commit(
+        &self,
+        _turn: Turn,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> Result<(), Error> {
         let group = self.group("commit")?;
-        let _turn = self.turn.lock().await;
         for some in offsets.chunks(OFFSETS_PER_CALL) {
             let begun = self.client.clock().now();
             if let Err(error) = self.commit_some(group, some).await {

@@ -1,67 +1,40 @@
-//! The consumer's handle: what the user calls.
-
-mod commit;
-mod drive;
+//! The handle of a consumer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::Stream;
-use futures_util::stream::unfold;
 use rafka_client::admin::OffsetSpec;
 use rafka_client::{Client, TopicPartition};
-use rafka_core::{ByteSize, Offset, Time, TopicName};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use rafka_core::{Offset, TopicName};
 
 use crate::builder::Builder;
+use crate::driver::Driver;
 use crate::error::Error;
-use crate::fetcher::Fetcher;
-use crate::member::{Common, EVENTS_MAX, Event, Group, Member};
-use crate::metrics::Metrics;
-use crate::partitions::{Need, Partitions};
-use crate::rebalance::{Listener, Rebalance};
+use crate::member::Polling;
+use crate::metrics::{Counters, Metrics};
+use crate::partitions::Need;
+use crate::rebalance::Listener;
 use crate::record::ConsumerRecord;
 use crate::settings::Settings;
+use crate::shared::Shared;
 
-/// Reads records: of the partitions that its group gives it, or of those that it is told to read.
+/// How long a stream waits at once; then it waits again.
+const STREAM_WAIT: Duration = Duration::from_secs(60);
+
+/// Reads records, alone or as a member of a group.
 ///
-/// A consumer is driven by [`Consumer::poll`] (or its stream); only signs of life to the group and
-/// the reading ahead go on in between. Records that a `poll` gave count as processed when the next
-/// `poll` is called: only then are they committed automatically.
+/// `poll` is what moves a consumer: it takes over partitions, gives records, commits. What it has
+/// given counts as done when it is called again, so a record is processed before the next `poll`.
+/// Several tasks that poll one consumer take turns.
+///
+/// Call [`Consumer::close`] at the end: a group waits `session_timeout` for a member that was
+/// dropped.
+#[derive(Debug)]
 pub struct Consumer {
-    client: Client,
-    settings: Settings,
-    partitions: Partitions,
-    fetcher: Fetcher,
-    subscription: Option<Subscription>,
-    /// An event of the member that is being handled.
-    event: Option<Event>,
-    listener: Option<Listener>,
-    /// At most one commit in the background: an older one must not overtake a newer one.
-    commits: JoinSet<commit::Outcome>,
-    commit_at: Time,
-    /// At most one question for leaders in the background.
-    refreshes: JoinSet<Result<(), rafka_client::Error>>,
-    refresh_at: Time,
-    refresh_failures: u32,
-    locate_at: Time,
-    locate_failures: u32,
-    /// What to tell the user when there is nothing to give.
-    trouble: Option<Error>,
-    /// The group does not take this consumer.
-    refused: Option<Error>,
-    metrics: Metrics,
-}
-
-/// Membership in a group.
-struct Subscription {
-    common: Arc<Common>,
-    events: mpsc::Receiver<Event>,
-    stop: CancellationToken,
-    member: JoinSet<()>,
+    shared: Arc<Shared>,
+    driver: tokio::sync::Mutex<Driver>,
 }
 
 impl Consumer {
@@ -75,282 +48,306 @@ impl Consumer {
     /// # Errors
     /// If a setting cannot work.
     pub fn with_client(client: Client, settings: Settings) -> Result<Self, Error> {
+        Self::start(client, settings, Listener::default())
+    }
+
+    pub(crate) fn start(
+        client: Client,
+        settings: Settings,
+        listener: Listener,
+    ) -> Result<Self, Error> {
         settings.validate()?;
-        Ok(Self {
-            partitions: Partitions::new(settings.batch_inflated_bytes_max),
-            fetcher: Fetcher::new(client.clone(), settings.clone()),
-            client,
-            settings,
-            subscription: None,
-            event: None,
-            listener: None,
-            commits: JoinSet::new(),
-            commit_at: Time::default(),
-            refreshes: JoinSet::new(),
-            refresh_at: Time::default(),
-            refresh_failures: 0,
-            locate_at: Time::default(),
-            locate_failures: 0,
-            trouble: None,
-            refused: None,
-            metrics: Metrics::default(),
-        })
+        let shared = Arc::new(Shared::new(client, settings, listener));
+        let driver = tokio::sync::Mutex::new(Driver::new(Arc::clone(&shared)));
+        Ok(Self { shared, driver })
     }
 
-    /// Calls `listener` whenever the group gives partitions or takes them.
-    pub fn on_rebalance(&mut self, listener: impl FnMut(&Rebalance) + Send + 'static) {
-        self.listener = Some(Box::new(listener));
-    }
-
-    /// Joins the group to read its share of `topics`. Leaves what was subscribed or assigned before.
-    /// Topics that do not exist are read once they do.
+    /// Reads these topics as a member of the group, instead of those that it read before. The group
+    /// gives it partitions during the next `poll`s. Waits for a `poll` that is under way.
+    ///
+    /// A topic that does not exist yet is read once it does.
     ///
     /// # Errors
-    /// Without a group, or if a name is invalid.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
+    /// Without a group, or if a name is invalid. Nothing has changed then.
     ///
     /// # Cancel safety
-    /// Dropped, the old subscription may have been left and the new one not begun.
-    pub async fn subscribe(&mut self, topics: &[&str]) -> Result<(), Error> {
-        let Some(group) = self.settings.group.clone() else {
-            return Err(Error::NoGroup { operation: "subscribe" });
-        };
-        let mut names = Vec::with_capacity(topics.len());
-        for topic in topics {
-            names.push(TopicName::new(topic)?);
-        }
+    /// Dropped, the consumer may be subscribed to nothing.
+    pub async fn subscribe(&self, topics: &[impl AsRef<str>]) -> Result<(), Error> {
+        let group = self.shared.committer.group("subscribe")?;
+        let names = topics.iter().map(|name| TopicName::new(name.as_ref()));
+        let mut names = names.collect::<Result<Vec<_>, _>>()?;
         names.sort();
         names.dedup();
-        self.unsubscribe().await;
-        let common = Common::new(self.now());
-        let (events_in, events) = mpsc::channel(EVENTS_MAX);
-        let stop = CancellationToken::new();
-        let member = Member {
-            group: Group {
-                client: self.client.clone(),
-                id: group,
-                settings: self.settings.clone(),
-            },
-            topics: names,
-            common: Arc::clone(&common),
-            events: events_in,
-            stop: stop.clone(),
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(member.run());
-        self.subscription = Some(Subscription { common, events, stop, member: tasks });
+        let mut driver = self.driver.lock().await;
+        self.shared.check_open()?;
+        self.shared.subscribed.store(true, Ordering::Release);
+        driver.subscribe(group, names).await;
+        self.shared.changed();
         Ok(())
     }
 
-    /// Reads exactly these partitions, without being a member of a group. Leaves what was subscribed
-    /// or assigned before. With a group in the settings, reading starts where the group committed.
-    ///
-    /// # Cancel safety
-    /// Dropped, the old subscription may have been left and nothing assigned.
-    pub async fn assign(&mut self, partitions: &[TopicPartition]) {
-        self.unsubscribe().await;
-        let need = match self.settings.group {
-            Some(_) => Need::Committed,
-            None => Need::Reset,
-        };
-        self.partitions.assign(partitions, need);
-    }
-
-    /// Gives all partitions up, and leaves the group if it was subscribed. What `poll` gave is
-    /// committed first if auto commit is on.
-    ///
-    /// # Cancel safety
-    /// Dropped, call it again.
-    pub async fn unsubscribe(&mut self) {
-        if self.settings.auto_commit_interval.is_some()
-            && self.settings.group.is_some()
-            && let Err(error) = self.commit().await
-        {
-            warn!(%error, "cannot commit what was read last");
-        }
-        (self.event, self.refused, self.trouble) = (None, None, None);
-        if let Some(subscription) = &mut self.subscription {
-            subscription.stop.cancel();
-            while let Some(ended) = tokio::select! {
-                ended = subscription.member.join_next() => ended,
-                // The member may wait for room for its events.
-                Some(_event) = subscription.events.recv() => Some(Ok(())),
-            } {
-                if let Err(failure) = ended {
-                    warn!(error = %failure, "the member's task failed");
-                }
-            }
-            self.subscription = None;
-        }
-        let names = self.partitions.names();
-        if !names.is_empty() {
-            self.partitions.assign(&[], Need::Reset);
-            self.tell(&Rebalance::Revoked(names));
-        }
-        self.reconcile();
-    }
-
-    /// Waits for records, at most `limit`; then the answer is empty. Gives at most
-    /// `poll_records_max`, in order within each partition.
-    ///
-    /// Lost connections and restarts of nodes are not errors: reading goes on when they are over.
+    /// Leaves the group and reads nothing. What was given is committed before, if the consumer
+    /// commits by itself. Waits for a `poll` that is under way.
     ///
     /// # Errors
-    /// What the user should know or must decide: [`Error::Corrupt`], [`Error::NoOffset`],
-    /// [`Error::Group`], [`Error::Client`] if a topic does not exist or access is denied. It can be
-    /// called again; unless the cause is mended it fails again, when there is nothing else to give.
+    /// If that commit failed. The group was left nevertheless.
     ///
     /// # Cancel safety
-    /// Cancel safe: records are given or stay.
-    pub async fn poll(&mut self, limit: Duration) -> Result<Vec<ConsumerRecord>, Error> {
-        self.poll_up_to(self.settings.poll_records_max, Some(limit)).await
+    /// Dropped, it may still be subscribed, or have left without a commit.
+    pub async fn unsubscribe(&self) -> Result<(), Error> {
+        let mut driver = self.driver.lock().await;
+        let left = driver.unsubscribe().await;
+        self.shared.subscribed.store(false, Ordering::Release);
+        self.shared.changed();
+        left
     }
 
-    /// Waits for the next record. The one before counts as processed.
+    /// Reads these partitions and no others, without sharing them with anybody. Each begins where
+    /// the group has committed, if there is a group, and else where the settings say; `seek` changes
+    /// that.
+    ///
+    /// # Errors
+    /// [`Error::Subscribed`] while the group assigns the partitions.
+    pub fn assign(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        self.shared.check_open()?;
+        if self.shared.subscribed.load(Ordering::Acquire) {
+            return Err(Error::Subscribed);
+        }
+        self.shared.partitions.lock().assign(partitions, Need::Committed);
+        self.shared.changed();
+        Ok(())
+    }
+
+    /// The partitions that are read, by topic and number.
+    #[must_use]
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared.partitions.lock().names()
+    }
+
+    /// Waits for records, at most `wait`, and gives up to `poll_records_max` of them; none when the
+    /// time is over. The records of a partition are in order; keys and values share the memory in
+    /// which they came, which is freed when all of them are dropped.
+    ///
+    /// # Errors
+    /// What stands in the way of reading, once for each time that it happens; most ways go on
+    /// afterwards. Lost connections are no errors: they are made anew.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: dropped before it is ready, nothing was given.
+    pub async fn poll(&self, wait: Duration) -> Result<Vec<ConsumerRecord>, Error> {
+        let max = self.shared.settings.poll_records_max;
+        let given = self
+            .drive(wait, |partitions| {
+                let taken = partitions.take(max)?;
+                Ok((!taken.is_empty()).then_some(taken))
+            })
+            .await?;
+        let records = given.unwrap_or_default();
+        self.count(&records);
+        Ok(records)
+    }
+
+    /// Waits for one record, at most `wait`. As [`Consumer::poll`] in everything else.
     ///
     /// # Errors
     /// As [`Consumer::poll`].
     ///
     /// # Cancel safety
-    /// Cancel safe.
-    pub async fn next(&mut self) -> Result<ConsumerRecord, Error> {
-        loop {
-            if let Some(record) = self.poll_up_to(1, None).await?.pop() {
-                return Ok(record);
+    /// Cancel safe: dropped before it is ready, nothing was given.
+    pub async fn next(&self, wait: Duration) -> Result<Option<ConsumerRecord>, Error> {
+        let record = self.drive(wait, |partitions| partitions.take_one()).await?;
+        self.count(record.as_slice());
+        Ok(record)
+    }
+
+    /// The records one by one, until the consumer is closed. A record counts as done when the next
+    /// one is asked for, so [`Consumer::commit`] after each of them is exact.
+    pub fn stream(&self) -> impl Stream<Item = Result<ConsumerRecord, Error>> + '_ {
+        futures_util::stream::unfold(self, |consumer| async move {
+            loop {
+                match consumer.next(STREAM_WAIT).await {
+                    Ok(Some(record)) => return Some((Ok(record), consumer)),
+                    Ok(None) => {}
+                    Err(Error::Closed) => return None,
+                    Err(error) => return Some((Err(error), consumer)),
+                }
             }
+        })
+    }
+
+    async fn drive<T>(
+        &self,
+        wait: Duration,
+        take: impl FnMut(&mut crate::partitions::Partitions) -> Result<Option<T>, Error>,
+    ) -> Result<Option<T>, Error> {
+        let clock = self.shared.client.clock();
+        let _polling = Polling::begin(&self.shared.common, clock);
+        let begun = clock.now();
+        let Ok(mut driver) = tokio::time::timeout(wait, self.driver.lock()).await else {
+            return Ok(None);
+        };
+        let waited = clock.now() - begun;
+        driver.poll(wait.saturating_sub(waited), take).await
+    }
+
+    fn count(&self, records: &[ConsumerRecord]) {
+        let counters = &self.shared.counters;
+        Counters::add(&counters.polls, 1);
+        Counters::add(&counters.records, records.len() as u64);
+        let bytes: usize = records.iter().map(ConsumerRecord::payload_len).sum();
+        Counters::add(&counters.bytes, bytes as u64);
+    }
+
+    /// Commits, for the group, everything that was given and is not committed yet. Waits until that
+    /// is durable.
+    ///
+    /// # Errors
+    /// Without a group; [`Error::NotMember`] if the partitions belong to others by now; or if no
+    /// node answers in time.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have been committed.
+    pub async fn commit(&self) -> Result<(), Error> {
+        self.shared.committer.group("commit")?;
+        self.shared.commit_given().await
+    }
+
+    /// Commits these offsets for the group: of each partition the next one to be read.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`].
+    ///
+    /// # Cancel safety
+    /// Dropped, they may have been committed.
+    pub async fn commit_offsets(&self, offsets: &[(TopicPartition, Offset)]) -> Result<(), Error> {
+        let turn = self.shared.committer.turn().await;
+        self.shared.committer.commit(turn, offsets).await?;
+        self.shared.partitions.lock().note_committed(offsets);
+        Ok(())
+    }
+
+    /// What the group has committed, in the order of the partitions.
+    ///
+    /// # Errors
+    /// Without a group, or if no node answers in time.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<Option<Offset>>, Error> {
+        let group = self.shared.committer.group("ask what is committed")?;
+        if partitions.is_empty() {
+            return Ok(Vec::new());
         }
+        let found = self.shared.client.admin().committed_offsets(group, partitions).await?;
+        let of = |partition: &TopicPartition| {
+            found.iter().find(|known| known.partition == *partition)?.offset
+        };
+        Ok(partitions.iter().map(of).collect())
     }
 
-    /// The records as a stream that never ends. Asking for the next one says that the one before
-    /// is processed.
-    pub fn stream(&mut self) -> impl Stream<Item = Result<ConsumerRecord, Error>> + Send + '_ {
-        unfold(self, |consumer| async move { Some((consumer.next().await, consumer)) })
-    }
-
-    /// The partitions that it reads now.
-    #[must_use]
-    pub fn assignment(&self) -> Vec<TopicPartition> {
-        self.partitions.names()
-    }
-
-    /// Goes on at `offset` in a partition.
+    /// Goes on at `offset`. What was fetched is dropped.
     ///
     /// # Errors
     /// If the partition is not assigned.
-    pub fn seek(&mut self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
-        self.partitions.seek(partition, offset)
+    pub fn seek(&self, partition: &TopicPartition, offset: Offset) -> Result<(), Error> {
+        self.shared.partitions.lock().seek(partition, offset)?;
+        self.shared.changed();
+        Ok(())
     }
 
-    /// Goes on at the earliest or latest offset, or at a time; a time later than all records is the
-    /// end. Found at the next `poll`.
+    /// Goes on at the start, at the end, or at the first record of a time; at the end if there is
+    /// none that late. The next `poll` finds out where that is.
     ///
     /// # Errors
     /// If the partition is not assigned.
-    pub fn seek_to(&mut self, partition: &TopicPartition, spec: OffsetSpec) -> Result<(), Error> {
-        self.partitions.relocate(partition, Need::Find(spec))
+    pub fn seek_to(&self, partition: &TopicPartition, place: OffsetSpec) -> Result<(), Error> {
+        self.shared.partitions.lock().relocate(partition, Need::Find(place))?;
+        self.shared.changed();
+        Ok(())
     }
 
-    /// Gives no records of a partition until it is resumed. Its position stays.
+    /// Gives nothing of these partitions until they are resumed, or assigned anew.
     ///
     /// # Errors
-    /// If the partition is not assigned.
-    pub fn pause(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        self.partitions.pause(partition)
+    /// If one is not assigned; those before it are paused then.
+    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        partitions.iter().try_for_each(|name| self.shared.partitions.lock().pause(name))?;
+        self.shared.changed();
+        Ok(())
     }
 
-    /// Gives records of a partition again.
+    /// Goes on giving of these partitions.
     ///
     /// # Errors
-    /// If the partition is not assigned.
-    pub fn resume(&mut self, partition: &TopicPartition) -> Result<(), Error> {
-        self.partitions.resume(partition)
+    /// If one is not assigned; those before it are resumed then.
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Error> {
+        partitions.iter().try_for_each(|name| self.shared.partitions.lock().resume(name))?;
+        self.shared.changed();
+        Ok(())
     }
 
     /// The partitions that are paused.
     #[must_use]
     pub fn paused(&self) -> Vec<TopicPartition> {
-        self.partitions.paused()
+        self.shared.partitions.lock().paused()
     }
 
-    /// The offset of the next record that `poll` will give of a partition; none before it was found.
+    /// The offset of the next record to be given. `None` if the partition is not assigned, or where
+    /// to begin is not known yet.
     #[must_use]
     pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.partitions.position(partition)
+        self.shared.partitions.lock().position(partition)
     }
 
-    /// How many records of a partition can be read and were not given yet, as last heard.
+    /// The offset after the last record that can be read, as last heard from the node.
+    #[must_use]
+    pub fn end(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.shared.partitions.lock().end(partition)
+    }
+
+    /// How many offsets lie between position and end, as last heard. `None` if either is unknown.
     #[must_use]
     pub fn lag(&self, partition: &TopicPartition) -> Option<u64> {
-        self.partitions.lag(partition)
+        self.shared.partitions.lock().lag(partition)
+    }
+
+    /// Whether everything was given that could be read of the assigned partitions when the node was
+    /// last heard, which is at most `fetch_wait_max` ago while all is well. Paused ones do not count.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.shared.partitions.lock().is_at_end()
+    }
+
+    /// Ends: commits what was given, if the consumer commits by itself, leaves the group (static
+    /// members stay), and closes the streams. A `poll` that waits fails with [`Error::Closed`].
+    ///
+    /// # Errors
+    /// If the commit failed, or [`Error::CloseTimedOut`] after `limit`. It is closed all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped, it gives nothing more, but may not have left its group.
+    pub async fn close(&self, limit: Duration) -> Result<(), Error> {
+        if self.shared.is_closed() {
+            return Ok(());
+        }
+        self.shared.close();
+        let finish = async { self.driver.lock().await.finish().await };
+        let finished = tokio::time::timeout(limit, finish).await;
+        finished.map_err(|_elapsed| Error::CloseTimedOut { limit })?
     }
 
     /// What it has done so far, in numbers.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        Metrics {
-            streams_opened: self.fetcher.opened(),
-            prefetched_bytes: self.fetcher.budget().taken(),
-            lag: self.partitions.total_lag(),
-            ..self.metrics
-        }
+        self.shared.metrics()
     }
 
     /// The client it stands on.
     #[must_use]
     pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Commits what `poll` gave, if auto commit is on, leaves the group, and ends all connections.
-    ///
-    /// Dropped without this, the group notices only after the session timeout.
-    ///
-    /// # Errors
-    /// If that was not done within `limit`.
-    ///
-    /// # Cancel safety
-    /// Dropped, the consumer is dropped.
-    pub async fn close(mut self, limit: Duration) -> Result<(), CloseTimedOut> {
-        let closing = async {
-            self.unsubscribe().await;
-            self.fetcher.stop().await;
-        };
-        tokio::time::timeout(limit, closing).await.map_err(|_elapsed| CloseTimedOut { limit })
-    }
-
-    fn now(&self) -> Time {
-        self.client.clock().now()
-    }
-
-    fn tell(&mut self, rebalance: &Rebalance) {
-        if let Some(listener) = &mut self.listener {
-            listener(rebalance);
-        }
-    }
-
-    fn count(&mut self, records: &[ConsumerRecord]) {
-        let len = |field: &Option<bytes::Bytes>| field.as_ref().map_or(0, bytes::Bytes::len);
-        let bytes: usize = records.iter().map(|record| len(&record.key) + len(&record.value)).sum();
-        self.metrics.polls += 1;
-        self.metrics.records += records.len() as u64;
-        self.metrics.bytes.0 += ByteSize::of_len(bytes).0;
-    }
-}
-
-/// The consumer did not leave its group in time; the group will notice by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the consumer was not closed within {limit:?}")]
-pub struct CloseTimedOut {
-    limit: Duration,
-}
-
-impl std::fmt::Debug for Consumer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer")
-            .field("group", &self.settings.group)
-            .field("partitions", &self.partitions.names())
-            .finish_non_exhaustive()
+        &self.shared.client
     }
 }

@@ -36,7 +36,7 @@ enum Learnt {
     Leaders(Result<(), ClientError>),
     Committed(Vec<(TopicPartition, Offset)>, Result<(), Error>),
     /// As `Committed`, the last of the partitions that are given up.
-    CommittedLast(Vec<(TopicPartition, Offset)>, Result<(), Error>),
+    CommittedLast(Result<(), Error>),
 }
 
 /// Something that is tried again after failures.
@@ -55,14 +55,18 @@ pub(crate) struct Driver {
     /// The helper that looks for positions, if one does.
     locating: Option<AbortHandle>,
     locate: Retry,
-    learning: bool,
+    /// The helper that asks for leaders, if one does.
+    learning: Option<AbortHandle>,
     learn: Retry,
     /// Topics whose leaders should be asked for.
     wanted: BTreeSet<TopicName>,
-    committing: bool,
+    /// The helper that commits now and then, if one does.
+    committing: Option<AbortHandle>,
     commit_at: Time,
     /// Answered once the partitions are given up.
     giving_up: Option<oneshot::Sender<()>>,
+    /// The helper that commits before that, if one does.
+    committing_last: Option<AbortHandle>,
     failures: VecDeque<Error>,
     /// When to look again at what is to be fetched and found.
     look_at: Time,
@@ -79,11 +83,12 @@ impl Driver {
             helpers: JoinSet::new(),
             locating: None,
             locate: Retry::default(),
-            learning: false,
+            learning: None,
             learn: Retry::default(),
             wanted: BTreeSet::new(),
-            committing: false,
+            committing: None,
             giving_up: None,
+            committing_last: None,
             failures: VecDeque::new(),
             look_at: Time::default(),
         }
@@ -167,7 +172,7 @@ impl Driver {
 
     fn next_deadline(&self) -> Time {
         match self.shared.settings.auto_commit_interval {
-            Some(_) if !self.committing => self.look_at.min(self.commit_at),
+            Some(_) if self.committing.is_none() => self.look_at.min(self.commit_at),
             _ => self.look_at,
         }
     }
@@ -197,7 +202,7 @@ impl Driver {
 
     fn next_look(&self, now: Time) -> Time {
         let later = |time: Time| (now < time).then_some(time);
-        let learn = (!self.wanted.is_empty() && !self.learning).then_some(self.learn.at);
+        let learn = (!self.wanted.is_empty() && self.learning.is_none()).then_some(self.learn.at);
         let locate = self.locating.is_none().then_some(self.locate.at);
         let deadlines = [
             self.shared.partitions.lock().retry_deadline(now),
@@ -215,13 +220,13 @@ impl Driver {
 
     /// Asks who leads the partitions of the wanted topics.
     fn start_learning(&mut self, now: Time) {
-        if self.learning || now < self.learn.at || self.wanted.is_empty() {
+        if self.learning.is_some() || now < self.learn.at || self.wanted.is_empty() {
             return;
         }
-        self.learning = true;
         let client = self.shared.client.clone();
         let topics: Vec<TopicName> = std::mem::take(&mut self.wanted).into_iter().collect();
-        self.helpers.spawn(async move { Learnt::Leaders(client.refresh(&topics).await) });
+        let learning = async move { Learnt::Leaders(client.refresh(&topics).await) };
+        self.learning = Some(self.helpers.spawn(learning));
     }
 
     fn start_locating(&mut self, now: Time) {
@@ -233,28 +238,30 @@ impl Driver {
             return;
         }
         let (client, settings) = (self.shared.client.clone(), self.shared.settings.clone());
-        let locating = async move { Learnt::Located(locate::find(&client, &settings, sought).await) };
+        let locating =
+            async move { Learnt::Located(locate::find(&client, &settings, sought).await) };
         self.locating = Some(self.helpers.spawn(locating));
     }
 
     /// Commits what was given, if the consumer does so by itself and it is time.
     fn commit_by_itself(&mut self, now: Time) {
         let Some(interval) = self.shared.settings.auto_commit_interval else { return };
-        let pausing = self.committing || self.giving_up.is_some();
+        let pausing = self.committing.is_some() || self.giving_up.is_some();
         if pausing || now < self.commit_at || self.shared.settings.group.is_none() {
             return;
         }
         self.commit_at = now + interval;
+        // If somebody commits right now, this can wait for the next time.
+        let Some(turn) = self.shared.committer.try_turn() else { return };
         let offsets = self.shared.partitions.lock().uncommitted();
         if offsets.is_empty() {
             return;
         }
-        self.committing = true;
         let shared = Arc::clone(&self.shared);
-        self.helpers.spawn(async move {
-            let outcome = shared.committer.commit(&offsets).await;
+        self.committing = Some(self.helpers.spawn(async move {
+            let outcome = shared.committer.commit(turn, &offsets).await;
             Learnt::Committed(offsets, outcome)
-        });
+        }));
     }
 
     fn take_in(&mut self, learnt: Option<Learnt>) {
@@ -263,58 +270,54 @@ impl Driver {
         match learnt {
             Some(Learnt::Located(found)) => self.take_located(found, now),
             Some(Learnt::Leaders(outcome)) => {
-                self.learning = false;
+                self.learning = None;
                 let error = outcome.err();
                 self.learn.note(error.as_ref(), now, &self.shared);
                 // Leaders change seldom: a node that says otherwise is asked again in a moment.
                 self.learn.at = self.learn.at.max(now + self.shared.client.backoff(1));
             }
             Some(Learnt::Committed(offsets, outcome)) => {
-                self.committing = false;
-                self.take_committed(&offsets, outcome);
+                self.committing = None;
+                match outcome {
+                    Ok(()) => self.shared.partitions.lock().note_committed(&offsets),
+                    Err(error) => not_committed(&error),
+                }
             }
-            Some(Learnt::CommittedLast(offsets, outcome)) => {
-                self.take_committed(&offsets, outcome);
+            Some(Learnt::CommittedLast(outcome)) => {
+                self.committing_last = None;
+                if let Err(error) = outcome {
+                    not_committed(&error);
+                }
                 self.finish_giving_up();
             }
-            None => self.after_lost_helper(),
+            None => self.clear_lost_helpers(),
         }
     }
 
     /// A helper was aborted or has panicked: whatever it was for is started again.
-    fn after_lost_helper(&mut self) {
-        if self.helpers.is_empty() {
-            (self.locating, self.learning, self.committing) = (None, false, false);
-            self.finish_giving_up();
+    fn clear_lost_helpers(&mut self) {
+        for helper in [&mut self.locating, &mut self.learning, &mut self.committing] {
+            helper.take_if(|helper| helper.is_finished());
         }
-    }
-
-    fn take_committed(
-        &mut self,
-        offsets: &[(TopicPartition, Offset)],
-        outcome: Result<(), Error>,
-    ) {
-        match outcome {
-            Ok(()) => self.shared.partitions.lock().note_committed(offsets),
-            // What is not committed is read again by whoever reads it next.
-            Err(error) => warn!(%error, "cannot commit"),
+        if self.committing_last.take_if(|helper| helper.is_finished()).is_some() {
+            self.finish_giving_up();
         }
     }
 
     /// Commits what was given, leaves the group, and ends all tasks.
     pub(crate) async fn finish(&mut self) -> Result<(), Error> {
-        let by_itself = self.shared.settings.auto_commit_interval.is_some();
-        let mut outcome = Ok(());
-        if by_itself && self.shared.settings.group.is_some() {
-            let offsets = self.shared.partitions.lock().uncommitted();
-            outcome = self.shared.committer.commit(&offsets).await;
-        }
+        let outcome = self.shared.commit_by_itself().await;
         self.end_membership().await;
         self.shared.partitions.lock().assign_none();
         self.fetcher.stop().await;
         self.helpers.shutdown().await;
         outcome
     }
+}
+
+/// What is not committed is read again by whoever reads it next.
+fn not_committed(error: &Error) {
+    warn!(%error, "cannot commit");
 }
 
 impl Retry {

@@ -40,7 +40,9 @@ pub enum Error {
         why: String,
     },
     /// Partitions cannot be assigned by hand while the group assigns them.
-    #[error("cannot assign partitions: the consumer is subscribed to topics, its group assigns them")]
+    #[error(
+        "cannot assign partitions: the consumer is subscribed to topics, its group assigns them"
+    )]
     Subscribed,
     /// The consumer was closed.
     #[error("the consumer is closed")]

@@ -1,23 +1,24 @@
-//! The Rafka consumer: reads the partitions that its group gives it, or those that it is told to.
+//! The Rafka consumer: reads partitions alone or within a group.
 //!
-//! Records of a partition come in order and, within one assignment, once. What was processed is
-//! committed to the group; after a crash or a rebalance reading goes on from the last commit, so
-//! that every record is processed at least once.
+//! A record is given at least once: again only if it was not committed when a consumer failed or
+//! partitions changed hands. As long as a consumer keeps a partition it gets each record of it once
+//! and in order, whatever connections and nodes break.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn run() -> Result<(), rafka_consumer::Error> {
 //! use std::time::Duration;
 //!
 //! use rafka_consumer::{Consumer, OffsetReset};
 //!
-//! let mut consumer = Consumer::builder("127.0.0.1:9192")
+//! let consumer = Consumer::builder("127.0.0.1:9192")
 //!     .group("billing")
 //!     .offset_reset(OffsetReset::Earliest)
 //!     .build()?;
 //! consumer.subscribe(&["orders"]).await?;
 //! for record in consumer.poll(Duration::from_secs(1)).await? {
-//!     println!("{} {}: {:?}", record.partition, record.offset, record.value);
+//!     println!("{} at {}: {:?}", record.partition, record.offset, record.value);
 //! }
+//! consumer.commit().await?;
 //! consumer.close(Duration::from_secs(10)).await?;
 //! # Ok(())
 //! # }
@@ -26,7 +27,9 @@
 
 mod budget;
 mod builder;
+mod commit;
 mod consumer;
+mod driver;
 mod error;
 mod fetcher;
 mod member;
@@ -35,9 +38,10 @@ mod partitions;
 mod rebalance;
 mod record;
 mod settings;
+mod shared;
 
 pub use builder::Builder;
-pub use consumer::{CloseTimedOut, Consumer};
+pub use consumer::Consumer;
 pub use error::Error;
 pub use metrics::Metrics;
 pub use rafka_client::TopicPartition;

@@ -6,13 +6,13 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rafka_client::{Error, Missing, TopicPartition};
 use rafka_core::assignor::Assignor;
-use rafka_core::{Time, TopicName};
+use rafka_core::{Clock, Time, TopicName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -45,7 +45,8 @@ pub(crate) enum Event {
 pub(crate) struct Common {
     membership: Mutex<Membership>,
     polled_at: AtomicU64,
-    polling: AtomicBool,
+    /// How many `poll`s are under way.
+    polling: AtomicUsize,
 }
 
 impl Common {
@@ -53,7 +54,7 @@ impl Common {
         Arc::new(Self {
             membership: Mutex::new(Membership::none()),
             polled_at: AtomicU64::new(now.0),
-            polling: AtomicBool::new(false),
+            polling: AtomicUsize::new(0),
         })
     }
 
@@ -62,15 +63,30 @@ impl Common {
         self.membership.lock().clone()
     }
 
-    /// Notes that the user begins or ends a `poll`.
-    pub(crate) fn polling(&self, polling: bool, now: Time) {
-        self.polled_at.store(now.0, Ordering::Release);
-        self.polling.store(polling, Ordering::Release);
-    }
-
     fn is_neglected(&self, now: Time, limit: Duration) -> bool {
-        !self.polling.load(Ordering::Acquire)
+        self.polling.load(Ordering::Acquire) == 0
             && limit < now - Time(self.polled_at.load(Ordering::Acquire))
+    }
+}
+
+/// The user is in a `poll`, as long as this lives.
+pub(crate) struct Polling<'a> {
+    common: &'a Common,
+    clock: &'a Arc<dyn Clock>,
+}
+
+impl<'a> Polling<'a> {
+    pub(crate) fn begin(common: &'a Common, clock: &'a Arc<dyn Clock>) -> Self {
+        common.polling.fetch_add(1, Ordering::AcqRel);
+        common.polled_at.store(clock.now().0, Ordering::Release);
+        Self { common, clock }
+    }
+}
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.common.polled_at.store(self.clock.now().0, Ordering::Release);
+        self.common.polling.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

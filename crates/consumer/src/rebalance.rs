@@ -19,9 +19,11 @@ pub enum Rebalance {
     Lost(Vec<TopicPartition>),
 }
 
+type Listen = dyn Fn(&Rebalance) + Send + Sync;
+
 /// Called for every change, within `poll`.
 #[derive(Clone, Default)]
-pub(crate) struct Listener(Option<Arc<dyn Fn(&Rebalance) + Send + Sync>>);
+pub(crate) struct Listener(Option<Arc<Listen>>);
 
 impl Listener {
     pub(crate) fn new(listen: impl Fn(&Rebalance) + Send + Sync + 'static) -> Self {

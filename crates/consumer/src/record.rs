@@ -28,4 +28,10 @@ impl ConsumerRecord {
     pub fn topic(&self) -> &str {
         self.partition.topic.as_str()
     }
+    /// Key and value together, in bytes.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        let len = |field: &Option<Bytes>| field.as_ref().map_or(0, Bytes::len);
+        len(&self.key) + len(&self.value)
+    }
 }

@@ -60,6 +60,23 @@ impl Shared {
         }
     }
 
+    /// Commits what was given and is not committed yet.
+    pub(crate) async fn commit_given(&self) -> Result<(), Error> {
+        let turn = self.committer.turn().await;
+        let offsets = self.partitions.lock().uncommitted();
+        self.committer.commit(turn, &offsets).await?;
+        self.partitions.lock().note_committed(&offsets);
+        Ok(())
+    }
+
+    /// As [`Shared::commit_given`], if the consumer commits by itself.
+    pub(crate) async fn commit_by_itself(&self) -> Result<(), Error> {
+        if self.settings.auto_commit_interval.is_none() || self.settings.group.is_none() {
+            return Ok(());
+        }
+        self.commit_given().await
+    }
+
     /// Notes that what is to be read has changed.
     pub(crate) fn changed(&self) {
         self.dirty.store(true, Ordering::Release);

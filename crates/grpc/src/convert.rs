@@ -77,6 +77,8 @@ pub(crate) fn status(error: &Error) -> Status {
     let message = error.to_string();
     match error.code {
         ErrorCode::RequestTimedOut => Status::deadline_exceeded(message),
+        // Kafka calls it retriable, as another replica may have it whole.
+        ErrorCode::CorruptMessage => Status::data_loss(message),
         code if code.is_retriable() => Status::unavailable(message),
         ErrorCode::InvalidRequest | ErrorCode::InvalidGroupId | ErrorCode::InvalidTopic => {
             Status::invalid_argument(message)

@@ -5,19 +5,29 @@
 //! is there once, and after all records that were sent before it to the same partition, whatever
 //! connections and nodes broke in between.
 //!
-//! ```no_run
-//! # async fn run() -> Result<(), rafka_producer::Error> {
+//! ```
+//! # async fn run(address: &str) -> Result<(), rafka_producer::Error> {
 //! use std::time::Duration;
 //!
 //! use rafka_producer::{Producer, Record};
 //!
-//! let producer = Producer::builder("127.0.0.1:9192").build()?;
+//! let producer = Producer::builder(address).build()?;
 //! let delivery = producer.send(Record::new("orders").key("customer-7").value("2 apples")).await?;
 //! let stored = delivery.await?;
 //! println!("partition {}, offset {:?}", stored.partition, stored.offset);
 //! producer.close(Duration::from_secs(10)).await?;
 //! # Ok(())
 //! # }
+//! # let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+//! # runtime.block_on(async {
+//! #     let broker = rafka_broker::testing::start(rafka_broker::Settings::default()).await;
+//! #     rafka_broker::testing::create_topic(&broker, "orders", 3, &[]).await;
+//! #     let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+//! #     let settings = rafka_grpc::Settings { listen, ..rafka_grpc::Settings::default() };
+//! #     let clock = std::sync::Arc::new(rafka_core::SystemClock::new());
+//! #     let node = rafka_grpc::start(&settings, broker, clock).await.expect("port 0 is free");
+//! #     run(&node.local_addr().to_string()).await.expect("it is delivered");
+//! # });
 //! ```
 #![warn(missing_docs)]
 

@@ -291,7 +291,7 @@ mod tests {
         sidecar.keep(key(0), &original);
         let mut taken = Taken::new(ByteSize(1));
         sidecar.read(key(0), Offset(1), &mut taken);
-        assert_eq!(taken.batches, [original.clone()]);
+        assert_eq!(taken.batches, std::slice::from_ref(&original));
         assert_ne!(taken.batches[0].records.as_ptr(), original.records.as_ptr());
     }
 }

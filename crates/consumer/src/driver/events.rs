@@ -67,11 +67,9 @@ impl Driver {
 
     /// Commits what was given, and belongs to the group no longer.
     pub(crate) async fn unsubscribe(&mut self) -> Result<(), Error> {
-        let by_itself = self.shared.settings.auto_commit_interval.is_some();
         let mut outcome = Ok(());
-        if by_itself && self.member.is_some() {
-            let offsets = self.shared.partitions.lock().uncommitted();
-            outcome = self.shared.committer.commit(&offsets).await;
+        if self.member.is_some() {
+            outcome = self.shared.commit_by_itself().await;
         }
         self.end_membership().await;
         self.let_go(Rebalance::Revoked);
@@ -111,16 +109,14 @@ impl Driver {
 
     /// Commits what was given, if the consumer does so by itself, before others may read on.
     fn give_up(&mut self) {
-        let offsets = self.shared.partitions.lock().uncommitted();
-        if self.shared.settings.auto_commit_interval.is_none() || offsets.is_empty() {
+        if self.shared.settings.auto_commit_interval.is_none() {
             self.finish_giving_up();
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.helpers.spawn(async move {
-            let outcome = shared.committer.commit(&offsets).await;
-            Learnt::CommittedLast(offsets, outcome)
-        });
+        // Nothing is given meanwhile: what it finds uncommitted is all done.
+        let commit = async move { Learnt::CommittedLast(shared.commit_by_itself().await) };
+        self.committing_last = Some(self.helpers.spawn(commit));
     }
 
     /// Lets the member join again, if it waits for that.

@@ -90,7 +90,8 @@ impl Group {
         };
         let node = self.client.any_node()?;
         let limit = settings.poll_interval_max + GRACE;
-        let call = node.groups().join_group(request);
+        let mut groups = node.groups();
+        let call = groups.join_group(request);
         let answer = node.ask_within("join the group", limit, call).await?;
         if let Err(error) = check(self.subject(), answer.error.as_ref()) {
             let member_id = (!answer.member_id.is_empty()).then_some(answer.member_id);
@@ -128,7 +129,8 @@ impl Group {
         };
         let node = self.client.any_node()?;
         let limit = self.settings.poll_interval_max + GRACE;
-        let call = node.groups().sync_group(request);
+        let mut groups = node.groups();
+        let call = groups.sync_group(request);
         let answer = node.ask_within("sync with the group", limit, call).await?;
         check(self.subject(), answer.error.as_ref())?;
         Ok(answer.assignment)
@@ -143,7 +145,8 @@ impl Group {
         };
         let node = self.client.any_node()?;
         let limit = self.settings.session_timeout / 2;
-        let call = node.groups().heartbeat(request);
+        let mut groups = node.groups();
+        let call = groups.heartbeat(request);
         let answer = node.ask_within("heartbeat", limit, call).await?;
         check(self.subject(), answer.error.as_ref())
     }

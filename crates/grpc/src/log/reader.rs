@@ -63,7 +63,8 @@ pub(super) struct Reader {
     gateway: Arc<Gateway>,
     manner: Manner,
     tracked: Vec<Tracked>,
-    /// Whether there was more than the last round brought.
+    /// Whether there was more than the last round brought. Not known at first: room is not taken to
+    /// wait with it.
     is_behind: bool,
     /// Room for the last round's message, until the next.
     _room: Option<OwnedSemaphorePermit>,
@@ -71,7 +72,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(gateway: Arc<Gateway>, manner: Manner, tracked: Vec<Tracked>) -> Self {
-        Self { gateway, manner, tracked, is_behind: true, _room: None }
+        Self { gateway, manner, tracked, is_behind: false, _room: None }
     }
 
     /// Whether nothing is left to read.

@@ -35,26 +35,30 @@ impl Subscriber {
     }
 
     async fn assigned(&mut self) -> Assigned {
-        match self.event().await.expect("no status") {
-            Event::Assigned(assigned) => assigned,
-            Event::Records(records) => panic!("records without an assignment: {records:?}"),
-        }
+        let event = self.event().await.expect("no status");
+        let assigned = match event {
+            Event::Assigned(assigned) => Some(assigned),
+            Event::Records(_) => None,
+        };
+        assigned.expect("the assignment comes before records")
     }
 
     async fn records(&mut self) -> SubscribedRecords {
-        match self.event().await.expect("no status") {
-            Event::Records(records) => records,
-            Event::Assigned(assigned) => panic!("a rebalance that nobody wanted: {assigned:?}"),
-        }
+        let event = self.event().await.expect("no status");
+        let records = match event {
+            Event::Records(records) => Some(records),
+            Event::Assigned(_) => None,
+        };
+        records.expect("nobody wanted a rebalance")
     }
 
     /// Reads until an assignment has this many partitions.
     async fn assigned_to(&mut self, count: usize) -> Assigned {
         loop {
-            if let Event::Assigned(assigned) = self.event().await.expect("no status") {
-                if assigned.partitions.len() == count {
-                    return assigned;
-                }
+            if let Event::Assigned(assigned) = self.event().await.expect("no status")
+                && assigned.partitions.len() == count
+            {
+                return assigned;
             }
         }
     }

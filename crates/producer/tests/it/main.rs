@@ -1,4 +1,5 @@
 //! The producer against a node whose faults are scripted, and against a real one.
 
 mod faults;
+mod node;
 mod scripted;

@@ -252,7 +252,8 @@ pub struct FetchRequest {
     /// `grpc.fetch_bytes_max` bounds it. One batch larger than this is still sent, alone.
     #[prost(uint32, tag = "2")]
     pub max_bytes: u32,
-    /// Do not send a message before this much is there or `max_wait_ms` has passed; 0 is 1: send at once.
+    /// Do not send a message before this much is there or `max_wait_ms` has passed; 0 is 1: send at once. More than
+    /// 65 536 counts as 65 536.
     #[prost(uint32, tag = "3")]
     pub min_bytes: u32,
     /// How long to wait for `min_bytes`; 0 is 500, at most 300 000. When it passes, what is there is sent: if nothing, a

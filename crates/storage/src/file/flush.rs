@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rafka_core::{Batch, Offset, Timestamp};
+use rafka_core::{Batch, ByteSize, Offset, Timestamp};
 
 use super::Inner;
 use super::log::{Folded, Log, State};
@@ -48,7 +48,7 @@ impl Inner {
     pub(super) fn flush_logs(&self, logs: &[Arc<Log>]) -> Result<(), Error> {
         let _maintenance = self.maintenance.lock();
         self.shared.check_alive()?;
-        let works: Vec<Work> = logs.iter().filter_map(|log| Work::take(log)).collect();
+        let works: Vec<Work> = logs.iter().filter_map(Work::take).collect();
         if works.is_empty() {
             return Ok(());
         }
@@ -99,15 +99,14 @@ impl Inner {
             sync,
         };
         let mut row = SegmentRow::new(target, work.segments.clone());
-        let mut bytes = 0;
-        for (batch, appended_at) in &work.batches {
-            // What was trimmed meanwhile needs no place; what it says of producers stays true.
-            if work.start < batch.next_offset() {
-                row.append(batch, *appended_at)?;
-                bytes += crate::tail::weight(batch);
+        let written = work.append_to(&mut row).and_then(|bytes| Ok((row.finish()?, bytes)));
+        let (segments, bytes) = match written {
+            Err(error) if manifest::is_disk_full(&error) => {
+                row.abandon(&work.segments);
+                return Err(error);
             }
-            work.folded.note(&batch.header, *appended_at);
-        }
+            written => written?,
+        };
         Counters::add(&self.counters.flushed_bytes, bytes);
         let now = self.shared.clock.timestamp();
         work.folded.producers.expire(now, self.settings.producer_expiry);
@@ -119,7 +118,7 @@ impl Inner {
             covered: work.covered,
             generation: work.generation,
             compacted: work.compacted,
-            segments: row.finish()?,
+            segments,
             epochs: work.folded.epochs.clone(),
             producers: work.folded.producers.encode().to_vec(),
         })
@@ -184,6 +183,20 @@ impl Inner {
 }
 
 impl Work {
+    /// Appends the batches to the log's segments. Returns the bytes.
+    fn append_to(&mut self, row: &mut SegmentRow<'_>) -> Result<u64, Error> {
+        let mut bytes = 0;
+        for (batch, appended_at) in &self.batches {
+            // What was trimmed meanwhile needs no place; what it says of producers stays true.
+            if self.start < batch.next_offset() {
+                row.append(batch, *appended_at)?;
+                bytes += ByteSize::of_len(batch.len()).0;
+            }
+            self.folded.note(&batch.header, *appended_at);
+        }
+        Ok(bytes)
+    }
+
     /// What can be written of a log now.
     fn take(log: &Arc<Log>) -> Option<Self> {
         let state = log.state.lock();

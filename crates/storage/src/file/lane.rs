@@ -27,13 +27,6 @@ impl<T> PerLane<T> {
             Durability::Os => &self.os,
         }
     }
-
-    pub(super) fn of_mut(&mut self, lane: Durability) -> &mut T {
-        match lane {
-            Durability::Fsync => &mut self.fsync,
-            Durability::Os => &mut self.os,
-        }
-    }
 }
 
 /// See the module.

@@ -51,7 +51,7 @@ impl Inner {
             Ok(log) => log,
             Err(error) => return Some(Err(error.into())),
         };
-        let answer = self.from_memory(&log, Range { from, below, limit }).transpose();
+        let answer = self.read_memory(&log, Range { from, below, limit }).transpose();
         match &answer {
             Some(_) => self.shared.sidecar.note_hit(),
             None => self.shared.sidecar.note_miss(),
@@ -70,7 +70,7 @@ impl Inner {
         let mut range = Range { from, below, limit };
         let mut attempts = ATTEMPTS;
         loop {
-            if let Some(batches) = self.from_memory(&log, range)? {
+            if let Some(batches) = self.read_memory(&log, range)? {
                 return Ok(batches);
             }
             // None if they went since memory was looked at: look again.
@@ -95,7 +95,7 @@ impl Inner {
     }
 
     /// What memory holds of the range. `None`: not what comes first.
-    fn from_memory(&self, log: &Arc<Log>, range: Range) -> Result<Option<Vec<Batch>>, ReadError> {
+    fn read_memory(&self, log: &Arc<Log>, range: Range) -> Result<Option<Vec<Batch>>, ReadError> {
         let Range { from, mut below, limit } = range;
         let (key, flushed) = {
             let state = log.state.lock();

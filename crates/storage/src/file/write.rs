@@ -1,6 +1,7 @@
 //! Writing one log's batches to its segments, rolling them by size and age.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use rafka_core::{Batch, ByteSize, Timestamp, TopicPartition};
@@ -94,13 +95,32 @@ impl<'a> SegmentRow<'a> {
         Ok(())
     }
 
+    /// Gives back the space of what was written, since the disk is full. `before` are the segments
+    /// that there were. What cannot be given back now is cut off before the next append.
+    pub(super) fn abandon(mut self, before: &[Segment]) {
+        let Target { store, name, .. } = &self.target;
+        let unfinished = self.writer.take().map(|writer| writer.segment().clone());
+        for segment in self.segments.iter().chain(&unfinished) {
+            let same =
+                |old: &&Segment| (old.base, old.generation) == (segment.base, segment.generation);
+            let undone = match before.iter().find(same) {
+                Some(old) if old == segment => Ok(()),
+                Some(old) => store.resume(name, old).map(drop),
+                None => store.remove(name, segment),
+            };
+            if let Err(error) = undone {
+                tracing::warn!(%name, %error, "unfinished segment left behind");
+            }
+        }
+    }
+
     /// The segments of the log from now on, once everything is durable.
-    pub(super) fn finish(mut self) -> Result<Vec<Segment>, Error> {
+    pub(super) fn finish(&mut self) -> Result<Vec<Segment>, Error> {
         self.close()?;
         if self.has_created && self.target.sync == Sync::Each {
             self.target.store.sync_names(&self.target.name)?;
         }
-        Ok(self.segments)
+        Ok(mem::take(&mut self.segments))
     }
 }
 

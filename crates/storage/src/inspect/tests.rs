@@ -1,18 +1,17 @@
 //! Dumping and verifying a data directory, whole and damaged.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use rafka_core::Offset;
-use rafka_core::Timestamp;
-use rafka_core::rng;
+use rafka_core::{Offset, SystemClock, Timestamp, rng};
 
 use super::*;
-use crate::LogId;
 use crate::disk::faulty::FaultyDisk;
+use crate::journal::Driver;
 use crate::manifest::{Change, Checkpoint, Manifest};
 use crate::segment::Segment;
 use crate::segment::testing::{self, DATA_DIR, file, log_name};
-use std::sync::Arc;
+use crate::{Engine as _, FileEngine, LogId, LogSettings, Observer, Settings, Surroundings};
 
 /// A data directory with one segment of 60 batches.
 fn data_dir() -> (FaultyDisk, Segment) {
@@ -156,4 +155,58 @@ fn damage_of_data_is_told_apart_from_damage_that_mends_itself() {
     // Without the manifest the segments are checked by themselves: index, then segment, by name.
     check("no manifest", &|d, _| d.remove(&manifest_path()).expect("it is there"), "u..");
     check("a damaged manifest", &|d, _| d.put(&manifest_path(), &[9; 5000]), "d..");
+}
+
+#[test]
+fn the_journal_is_shown_and_checked_with_the_rest() {
+    let disk = FaultyDisk::new(1);
+    let surroundings = Surroundings {
+        disk: Arc::new(disk.clone()),
+        clock: Arc::new(SystemClock::new()),
+        rng: rng::from_seed(1),
+        observer: Arc::new(Nobody),
+        driver: Driver::Manual,
+    };
+    let (engine, _) = FileEngine::open(Path::new(DATA_DIR), &Settings::default(), surroundings)
+        .expect("an empty disk can be used");
+    let opened = engine.open(&[(log_name(), LogSettings::default())]).expect("the disk works");
+    let batches = testing::batches(&mut rng::from_seed(1), 3, Offset::ZERO);
+    for batch in &batches {
+        let batch = std::slice::from_ref(batch);
+        engine.append(opened[0].0, batch, Timestamp(0)).expect("there is room");
+        // Each in a group of its own, so that the later ones vouch for the earlier ones.
+        engine.step();
+    }
+    disk.kill();
+    let (report, files) = verified(&disk);
+    assert_eq!(report.unsound, 0, "{files:?}");
+
+    let dir = Path::new(DATA_DIR).join("journal");
+    let names = disk.list(&dir).expect("it is there");
+    let wal = names.iter().find(|name| name.starts_with("fsync") && name.ends_with("wal"));
+    let wal = dir.join(wal.expect("the engine has a journal"));
+    let found = items(&disk, &wal);
+    let of_batch = |item: &Item| match item {
+        Item::Batch { position, base_offset, .. } => Some((*position, *base_offset)),
+        _ => None,
+    };
+    let shown: Vec<_> = found.iter().filter_map(of_batch).collect();
+    let offsets: Vec<_> = batches.iter().map(rafka_core::Batch::base_offset).collect();
+    assert_eq!(shown.iter().map(|(_, offset)| *offset).collect::<Vec<_>>(), offsets);
+    assert!(found.iter().all(|item| !item.to_string().is_empty()));
+
+    disk.flip(&wal, shown[0].0 + 60, 1);
+    assert!(items(&disk, &wal).iter().any(|item| is_damage(&item)));
+    let (report, files) = verified(&disk);
+    assert_eq!(report.unsound, 1, "{files:?}");
+    assert!(files.iter().any(|file| file.path == wal && !file.verdict.is_sound()), "{files:?}");
+}
+
+/// An observer that is told and forgets.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn durable(&self, _: LogId, _: Offset) {}
+    fn failed(&self, _: &Error) {}
+    fn room(&self) {}
 }

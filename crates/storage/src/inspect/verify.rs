@@ -138,7 +138,7 @@ pub fn verify(
         Err(error) => found(path, Verdict::of_error(error)),
     }
     verify_journal(disk, &data_dir.join("journal"), &mut found)?;
-    // Of the index only what the manifest counts is looked at; one handle at a time is enough.
+    // Only for the names that it gives to files.
     let segments = Store::new(Arc::clone(disk), data_dir, 1);
     let mut named = BTreeSet::new();
     for log in contents.iter().flat_map(|contents| &contents.logs) {

@@ -47,6 +47,8 @@ struct Reading {
     unpacker: Unpacker,
     /// Partitions that cannot be read just now, and from where they are to be read on.
     aside: BTreeMap<Owned, Offset>,
+    /// Why nothing comes after the message that is ready.
+    failed: Option<Error>,
     /// A message that waits for its place in the queue, and what it brings the client to.
     ready: Option<(SubscribeResponse, Option<(Owned, Offset)>)>,
     /// What the message in the queue brings the client to.
@@ -197,6 +199,7 @@ impl Session {
             reader: Reader::new(Arc::clone(&self.gateway), manner, tracked),
             unpacker: Unpacker::default(),
             aside: BTreeMap::new(),
+            failed: None,
             ready: Some((announcement, None)),
             queued: None,
             sent: BTreeMap::new(),
@@ -222,6 +225,9 @@ impl Session {
         let mut commits = self.subscription.commit_interval.map(every);
         loop {
             reading.fill(self.subscription.bytes_max);
+            if let (None, Some(error)) = (&reading.ready, &reading.failed) {
+                return Over::End(convert::status(error));
+            }
             let turn = self.turn(reading, &mut heartbeats, commits.as_mut()).await;
             let outcome = match turn {
                 Turn::Gone => return Over::Gone,
@@ -286,7 +292,8 @@ impl Session {
         if self.subscription.commit_interval.is_none() {
             return Ok(());
         }
-        if self.messages.capacity() == self.messages.max_capacity() {
+        // Of a client that is gone the queue is empty without having been sent.
+        if !self.messages.is_closed() && self.messages.capacity() == self.messages.max_capacity() {
             reading.note_sent(None);
         }
         if reading.sent.is_empty() {
@@ -339,17 +346,12 @@ impl Session {
 impl Reading {
     /// Makes the next message ready, if there is one to make.
     fn fill(&mut self, bytes_max: rafka_core::ByteSize) {
-        while self.ready.is_none() {
+        while self.ready.is_none() && self.failed.is_none() {
             let Some(unpacked) = self.unpacker.next(bytes_max) else { return };
             let Unpacked { name, partition, marks, records, next_offset, error } = unpacked;
+            self.failed = error;
             let Ok(topic) = TopicName::new(&name) else { continue };
             let owned = (topic, PartitionIndex(partition));
-            if let Some(error) = error {
-                self.reader.remove(&name, partition);
-                // Read again from there, it is the broker that says what is wrong with it.
-                tracing::warn!(topic = %name, partition, %error, "records cannot be unpacked");
-                self.aside.insert(owned.clone(), next_offset);
-            }
             if records.is_empty() {
                 continue;
             }

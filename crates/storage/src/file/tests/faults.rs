@@ -167,7 +167,7 @@ fn a_disk_that_fills_up_during_a_flush_costs_the_attempt() {
     bench.engine.journal(Durability::Fsync).expect("begun").settle();
     // Not even the reserve is left.
     let used = ByteSize::gib(1024).0 - bench.disk_free().0;
-    bench.disk.set_capacity(Some(ByteSize(used + 10_000)));
+    bench.disk.set_capacity(Some(ByteSize(used + 100_000)));
     assert!(bench.engine.flush().is_err());
     assert!(bench.reports.failures().is_empty());
     assert_eq!(read_all(&bench, log), batches);

@@ -30,7 +30,10 @@ fn ten_thousand_idle_logs_are_there_again_within_a_second() {
     let logs = open_many(&bench, 10_000);
     assert_eq!((started.logs, logs.len()), (10_000, 10_000));
     let elapsed = began.elapsed();
-    assert!(elapsed < Duration::from_secs(5), "an unoptimised build may take that, not {elapsed:?}");
+    assert!(
+        elapsed < Duration::from_secs(5),
+        "an unoptimised build may take that, not {elapsed:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! Consumer groups through kills, power cuts and jumps of the calendar.
+
+use std::time::Duration;
+
+use rafka_broker::group::{
+    CommitOffsets, CommittedOffset, FetchOffsets, Heartbeat, Join, JoinError, Joined,
+    OffsetToCommit, Protocol, Sync,
+};
+use rafka_broker::{Error, group};
+use rafka_core::rng::{self, RngExt as _};
+use rafka_core::{ErrorCode, GroupId, Offset, PartitionIndex, TopicName};
+use rafka_storage::disk::faulty::Verb;
+
+use crate::client::code;
+use crate::node::{Node, small};
+
+const SESSION: Duration = Duration::from_secs(30);
+
+fn group_id() -> GroupId {
+    GroupId::new("workers").expect("a valid id")
+}
+
+fn commit(topic: &TopicName, member: &Member, offset: i64) -> CommitOffsets {
+    let committed =
+        CommittedOffset { offset: Offset(offset), leader_epoch: None, metadata: String::new() };
+    let offsets =
+        vec![OffsetToCommit { topic: topic.clone(), partition: PartitionIndex(0), committed }];
+    CommitOffsets {
+        group: group_id(),
+        member: member.id.clone(),
+        instance: None,
+        generation: member.generation,
+        offsets,
+    }
+}
+
+/// A member of the group; the default is a consumer in no group.
+#[derive(Debug, Clone)]
+struct Member {
+    id: String,
+    generation: i32,
+}
+
+fn nobody() -> Member {
+    Member { id: String::new(), generation: -1 }
+}
+
+async fn committed(node: &Node, topic: &TopicName, member: &Member, at: i64) -> Result<(), Error> {
+    let results = node.drive(node.broker.groups().commit_offsets(commit(topic, member, at))).await?;
+    results[0].result.map_err(Error::from)
+}
+
+async fn position(node: &Node, topic: &TopicName) -> Option<i64> {
+    let partitions = Some(vec![(topic.clone(), PartitionIndex(0))]);
+    let fetch = FetchOffsets { group: group_id(), partitions };
+    let found = loop {
+        match node.drive(node.broker.groups().fetch_offsets(fetch.clone())).await {
+            // As a client does while the node reads what its groups had committed.
+            Err(error) if error.is_retriable() => continue,
+            found => break found.expect("a known group"),
+        }
+    };
+    found[0].committed.as_ref().map(|committed| committed.offset.0)
+}
+
+async fn join(node: &Node, id: &str) -> Joined {
+    let join = |member: &str| Join {
+        group: group_id(),
+        member: member.to_owned(),
+        instance: None,
+        client_id: "test".to_owned(),
+        client_host: "here".to_owned(),
+        session_timeout: SESSION,
+        rebalance_timeout: SESSION,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol { name: "range".to_owned(), metadata: bytes::Bytes::new() }],
+        member_id_required: true,
+        skip_assignment_known: true,
+    };
+    match node.drive(node.broker.groups().join(join(id))).await {
+        Err(JoinError::MemberIdRequired { member }) => {
+            node.drive(node.broker.groups().join(join(&member))).await.expect("it may join")
+        }
+        joined => joined.expect("it may join"),
+    }
+}
+
+/// Joins and syncs until the member is part of a stable group of one.
+async fn member(node: &Node) -> Member {
+    let joined = join(node, "").await;
+    let sync = Sync {
+        group: group_id(),
+        member: joined.member.clone(),
+        instance: None,
+        generation: joined.generation,
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(joined.member.clone(), bytes::Bytes::from_static(b"all"))],
+    };
+    node.drive(node.broker.groups().sync(sync)).await.expect("it leads");
+    Member { id: joined.member, generation: joined.generation }
+}
+
+async fn beat(node: &Node, member: &Member) -> Result<(), Error> {
+    let beat = Heartbeat {
+        group: group_id(),
+        member: member.id.clone(),
+        instance: None,
+        generation: member.generation,
+    };
+    node.drive(node.broker.groups().heartbeat(beat)).await
+}
+
+#[tokio::test]
+async fn a_committed_offset_never_goes_back_wherever_the_node_dies() {
+    for seed in 0..6 {
+        let mut rng = rng::from_seed(seed);
+        let mut node = Node::new(small()).await;
+        let topic = node.create_topic("orders", 1, &[]).await;
+        let (mut acked, mut tried) = (-1, -1);
+        for life in 0..4 {
+            node.place.disk.die_after(rng.random_range(0..25));
+            while !node.place.disk.is_dead() {
+                tried += 1;
+                if committed(&node, &topic, &nobody(), tried).await.is_ok() {
+                    acked = tried;
+                }
+            }
+            node = if rng.random() { node.power_cut().await } else { node.kill().await };
+            let found = position(&node, &topic).await.unwrap_or(-1);
+            let range = acked..=tried;
+            assert!(range.contains(&found), "seed {seed}, life {life}: {found} not in {range:?}");
+            acked = found;
+        }
+        node.bury().await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_be_written_is_neither_acked_nor_shown() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    committed(&node, &topic, &nobody(), 5).await.expect("the disk works");
+    node.place.disk.fail(Verb::Write, "journal", 0);
+    let refused = committed(&node, &topic, &nobody(), 6).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(position(&node, &topic).await, Some(5));
+    let node = node.power_cut().await;
+    assert!(matches!(position(&node, &topic).await, Some(5 | 6)), "it may have been written");
+    committed(&node, &topic, &nobody(), 7).await.expect("the disk works again");
+    assert_eq!(position(&node, &topic).await, Some(7));
+}
+
+#[tokio::test]
+async fn a_member_goes_on_after_a_power_cut_and_zombies_are_told_what_they_are() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    let member = member(&node).await;
+    committed(&node, &topic, &member, 3).await.expect("it is in the group");
+    let node = node.power_cut().await;
+    assert_eq!(position(&node, &topic).await, Some(3));
+    assert_eq!(beat(&node, &member).await, Ok(()), "nobody has to join again");
+    committed(&node, &topic, &member, 4).await.expect("it still is");
+    let before = Member { generation: member.generation - 1, ..member.clone() };
+    let stranger = Member { id: "stranger".to_owned(), ..member.clone() };
+    for (zombie, expected) in
+        [(&before, ErrorCode::IllegalGeneration), (&stranger, ErrorCode::UnknownMemberId)]
+    {
+        assert_eq!(code(&beat(&node, zombie).await), Some(expected));
+        assert_eq!(code(&committed(&node, &topic, zombie, 1).await), Some(expected));
+    }
+    assert_eq!(position(&node, &topic).await, Some(4), "it never goes back");
+}
+
+#[tokio::test]
+async fn an_empty_commit_is_fine_and_offsets_go_with_their_topic() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    committed(&node, &topic, &nobody(), 3).await.expect("the disk works");
+    let empty = CommitOffsets { offsets: Vec::new(), ..commit(&topic, &nobody(), 0) };
+    let result = node.drive(node.broker.groups().commit_offsets(empty)).await;
+    assert_eq!(result, Ok(Vec::new()));
+    node.broker.delete_topic(topic.clone().into()).await.expect("it exists");
+    let again = node.create_topic("orders", 1, &[]).await;
+    assert_eq!(position(&node, &again).await, None, "the new topic is another");
+    // Forgotten for good once that is written.
+    node.engine.step();
+    let node = node.power_cut().await;
+    assert_eq!(position(&node, &again).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_calendar_expels_nobody_and_silence_does() {
+    let node = Node::new(small()).await;
+    let member = member(&node).await;
+    for off in [3_600_000, -3_600_000, 0] {
+        node.place.clock.set_off(off);
+        assert_eq!(beat(&node, &member).await, Ok(()), "{off}");
+    }
+    tokio::time::sleep(SESSION * 2).await;
+    assert_eq!(code(&beat(&node, &member).await), Some(ErrorCode::UnknownMemberId));
+    let described = node.broker.groups().describe(group_id()).await.expect("it is known");
+    assert_eq!(described.state, group::GroupState::Empty);
+}

@@ -1,0 +1,6 @@
+//! The consumer against a real node that lives in this process.
+
+mod alone;
+mod faults;
+mod groups;
+mod node;
