@@ -32,11 +32,6 @@ mod settings;
 mod signals;
 mod topic;
 
-/// The system's allocator gives memory back late and contends between threads.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -85,7 +85,7 @@ pub(crate) async fn run(args: &Args, global: &Global) -> Outcome {
     let mut watcher = JoinSet::new();
     watcher.spawn(watch_all(watched));
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
-    let read = send_all(input, &template, &producer, watch).await;
+    let read = send_all(input, &template, &producer, watch, global).await;
     // What was taken is delivered or has failed before the outcome is told.
     let closed = producer.close(global.timeout).await;
     let tally = watcher.join_next().await.expect("the watcher was spawned")?;
@@ -162,15 +162,24 @@ async fn send_all(
     template: &Template,
     producer: &Producer,
     watch: mpsc::Sender<Delivery>,
+    global: &Global,
 ) -> Result<(), Failure> {
     for number in 1_u64.. {
         let Some(line) = next_line(&mut input, number).await? else { break };
-        let delivery = producer.send(template.record(line)).await?;
+        let sent = producer.send(template.record(line)).await;
+        let delivery = sent.map_err(|error| explain(error, global))?;
         if watch.send(delivery).await.is_err() {
             break;
         }
     }
     Ok(())
+}
+
+fn explain(error: Error, global: &Global) -> Failure {
+    match error {
+        Error::Client(error) => sdk::explain(error, global),
+        other => other.into(),
+    }
 }
 
 /// The next line without its line feed. A last line needs none.
@@ -235,10 +244,10 @@ fn outcome(
 ) -> Outcome {
     let out: Output = global.out();
     if tally.failed == 0 {
-        out.note(format_args!("{} records acknowledged", tally.acked));
         read?;
+        out.note(format_args!("{} records acknowledged", tally.acked));
         // Every single delivery was good: then there was nothing that closing could have lost.
-        return closed.map_err(Failure::from);
+        return closed.map_err(|error| explain(error, global));
     }
     let Tally { acked, failed, unknown } = tally;
     warn(format_args!(

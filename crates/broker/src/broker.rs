@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::calendar::Calendar;
 use crate::follower::Follower;
 use crate::stats::Stats;
 use crate::table::PartitionTable;
@@ -56,9 +57,11 @@ struct Inner {
     /// One permit for each parked fetch.
     fetch_waits: Semaphore,
     /// One permit for each call that may be at the disk.
-    cold_reads: Semaphore,
+    cold_reads: Arc<Semaphore>,
     /// What is left of the block of producer ids that this node was granted.
     producer_ids: Mutex<Range<i64>>,
+    /// By which retention judges ages.
+    calendar: Mutex<Calendar>,
     groups: group::Coordinator,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -108,10 +111,11 @@ impl Broker {
                 table,
                 engine,
                 metadata,
+                calendar: Mutex::new(Calendar::new(clock.now(), clock.timestamp())),
                 clock,
                 stats: Arc::default(),
                 fetch_waits: Semaphore::new(settings.fetch_waits_max),
-                cold_reads: Semaphore::new(settings.cold_reads_max),
+                cold_reads: Arc::new(Semaphore::new(settings.cold_reads_max)),
                 settings,
                 producer_ids: Mutex::new(0..0),
                 tasks: tasks.clone(),

@@ -4,6 +4,7 @@
 //! Nothing here knows Kafka's, gRPC's or HTTP's bytes.
 
 mod broker;
+mod calendar;
 mod error;
 pub mod fetch;
 mod follower;

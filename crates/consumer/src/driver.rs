@@ -109,18 +109,18 @@ impl Driver {
     ) -> Result<Option<T>, Error> {
         let shared = Arc::clone(&self.shared);
         let end = self.now() + wait;
-        self.commit_by_itself(self.now());
         loop {
             shared.check_open()?;
             self.take_in_all();
+            let now = self.now();
+            // Before the look for records: there may always be some.
+            self.work(now);
             if self.giving_up.is_none() {
                 if let Some(taken) = take(&mut shared.partitions.lock())? {
                     return Ok(Some(taken));
                 }
                 self.report()?;
             }
-            let now = self.now();
-            self.work(now);
             if end <= now {
                 return Ok(None);
             }
@@ -335,3 +335,6 @@ impl Retry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,7 +260,8 @@ pub trait Engine: Send + Sync + 'static {
     /// If the deletion cannot be noted durably. Then nothing was deleted.
     fn delete(&self, logs: &[TopicPartition]) -> Result<(), Error>;
 
-    /// Replaces the settings of a log. Takes effect with the next append, roll or cleaning.
+    /// Replaces the settings of a log. Takes effect with the next append, roll or cleaning. Blocks
+    /// if no log had this durability since the start.
     ///
     /// # Errors
     /// If the log is not open.

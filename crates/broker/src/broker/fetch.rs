@@ -143,7 +143,13 @@ impl Inner {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let stopping = || Error::new(ErrorCode::NotLeaderOrFollower, "the node is stopping");
-        let _permit = self.cold_reads.acquire().await.map_err(|_closed| stopping())?;
+        let permit = Arc::clone(&self.cold_reads).acquire_owned().await;
+        let permit = permit.map_err(|_closed| stopping())?;
+        let work = move || {
+            // The work keeps its place for as long as it takes, also when nobody waits for it.
+            let _permit = permit;
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(|_cancelled| stopping())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rafka_storage::CleanReport;
+use rafka_core::Timestamp;
+use rafka_storage::{self as storage, CleanReport};
 
 use super::{Broker, Inner};
 use crate::partition::Partition;
@@ -40,24 +41,45 @@ impl Inner {
                 if self.stop.is_cancelled() {
                     return;
                 }
-                let now = self.clock.timestamp();
+                let now = self.date();
                 partition.expire_producers(now, self.settings.producer_id_expiration);
-                self.clean(&topic, &partition).await;
+                self.clean(&topic, &partition, now).await;
             }
         }
     }
 
-    async fn clean(&self, topic: &Topic, partition: &Arc<Partition>) {
-        let (log, now) = (partition.log, self.clock.timestamp());
+    /// The date that decides what is too old.
+    fn date(&self) -> Timestamp {
+        let (now, says) = (self.clock.now(), self.clock.timestamp());
+        let (date, has_jumped) = {
+            let mut calendar = self.calendar.lock();
+            let was_doubted = calendar.is_doubted();
+            (calendar.date(now, says), !was_doubted && calendar.is_doubted())
+        };
+        if has_jumped {
+            tracing::warn!(
+                calendar = %says,
+                expected = %date,
+                "the calendar jumped ahead: retention believes it if it lasts for a day"
+            );
+        }
+        date
+    }
+
+    async fn clean(&self, topic: &Topic, partition: &Arc<Partition>, now: Timestamp) {
+        let log = partition.log;
         let below = partition.position().last_stable_offset;
         let engine = Arc::clone(&self.engine);
-        let Ok(cleaned) = self.blocking(move || engine.clean(log, below, now)).await else {
-            return;
+        let owned = Arc::clone(partition);
+        let clean = move || {
+            let report = engine.clean(log, below, now)?;
+            owned.trimmed(report.start);
+            Ok::<_, storage::Error>(report)
         };
+        let Ok(cleaned) = self.blocking(clean).await else { return };
         let index = partition.id.partition;
         match cleaned {
             Ok(report) => {
-                partition.trimmed(report.start);
                 if report != (CleanReport { start: report.start, ..CleanReport::default() }) {
                     tracing::debug!(
                         topic = %topic.name,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rafka_core::{ErrorCode, Offset, Timestamp};
+use rafka_storage as storage;
 
 use super::{Broker, Inner, fetch};
 use crate::Error;
@@ -83,10 +84,14 @@ impl Inner {
         }
         let (engine, log) = (Arc::clone(&self.engine), partition.log);
         let bounds = self
-            .blocking(move || engine.trim(log, before))
+            .blocking(move || {
+                let bounds = engine.trim(log, before)?;
+                // Here, and not after the wait: who asked may have gone away by then.
+                partition.trimmed(bounds.start);
+                Ok::<_, storage::Error>(bounds)
+            })
             .await?
             .map_err(|error| Error::new(ErrorCode::KafkaStorageError, error.to_string()))?;
-        partition.trimmed(bounds.start);
         Ok(bounds.start)
     }
 }

@@ -79,13 +79,19 @@ impl OffsetsLog for OffsetsPartitions {
         let (topic, partition_count) = (self.topic.clone(), self.partition_count);
         async move {
             let broker = broker?;
-            // One makes it, all others wait for that.
-            let make = || async {
-                broker.make_offsets_topic(topic, partition_count).await?;
-                broker.lead_groups().await;
-                Ok(partition_count)
-            };
-            made.get_or_try_init(make).await.copied()
+            let tasks = broker.tasks.clone();
+            // A task of its own sees it through: if the client that came first goes away between the
+            // two steps, there would be a topic whose partitions nobody leads until the next start.
+            let making = tasks.spawn(async move {
+                // One makes it, all others wait for that.
+                let make = || async {
+                    broker.make_offsets_topic(topic, partition_count).await?;
+                    broker.lead_groups().await;
+                    Ok(partition_count)
+                };
+                made.get_or_try_init(make).await.copied()
+            });
+            making.await.unwrap_or_else(|_ended| Err(stopping()))
         }
         .boxed()
     }

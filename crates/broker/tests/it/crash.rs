@@ -125,7 +125,11 @@ async fn round(seed: u64) {
             node.place.disk.die_after(rng.random_range(0..60));
         }
         live(&node, &topic, &mut producers, &mut rng).await;
-        if rng.random_ratio(1, 2) { node.place.disk.crash() } else { node.place.disk.kill() }
+        if rng.random_ratio(1, 2) {
+            node.place.disk.crash();
+        } else {
+            node.place.disk.kill();
+        }
         // What was acknowledged before the end counts, what comes after it does not.
         for producer in &mut producers {
             producer.hear();
@@ -200,11 +204,8 @@ async fn a_restart_leads_under_a_new_epoch_and_fences_those_who_know_the_old_one
     produced(&node, &topic, b"old").await;
     let node = node.kill().await;
     produced(&node, &topic, b"new").await;
-    let epochs: Vec<_> = read_all(&node, &topic, 0)
-        .await
-        .iter()
-        .map(|batch| batch.header.leader_epoch)
-        .collect();
+    let epochs: Vec<_> =
+        read_all(&node, &topic, 0).await.iter().map(|batch| batch.header.leader_epoch).collect();
     assert!(epochs[0] < epochs[1], "{epochs:?}");
     for (epoch, expected) in [
         (epochs[0], Some(ErrorCode::FencedLeaderEpoch)),

@@ -7,8 +7,8 @@ use rafka_core::{Batch, ByteSize, ErrorCode};
 use tokio::time::Instant;
 
 use crate::client::{
-    PRODUCER, WAIT, answer, batch, bound, code, fetch, from, numbered, position, produce,
-    produced, read_all, send, values,
+    PRODUCER, WAIT, answer, batch, bound, code, fetch, from, numbered, position, produce, produced,
+    read_all, send, values,
 };
 use crate::node::{Node, small};
 

@@ -81,6 +81,7 @@ pub(crate) fn small() -> Settings {
 pub(crate) struct Node {
     pub(crate) broker: Broker,
     pub(crate) engine: Arc<FileEngine>,
+    /// What the engine found.
     pub(crate) started: Started,
     pub(crate) place: Ground,
     committer: Committer,

@@ -39,7 +39,11 @@ async fn pass(node: Node, topic: &rafka_core::TopicName, between: Between) -> No
             node.engine.flush().expect("the disk works");
             node.power_cut().await
         }
-        Between::StopInOrder => node.stop().await.start().await.expect("it was left clean"),
+        Between::StopInOrder => {
+            let node = node.stop().await.start().await.expect("it was left clean");
+            assert!(node.started.was_clean);
+            node
+        }
         Between::RecordsDeleted => {
             node.engine.flush().expect("the disk works");
             delete_records(&node, topic, None).await.expect("they can be deleted");

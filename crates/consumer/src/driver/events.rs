@@ -59,8 +59,9 @@ impl MemberTask {
 impl Driver {
     /// Becomes a member that wants `topics`. What it wanted before counts no more.
     pub(crate) async fn subscribe(&mut self, group: &str, topics: Vec<TopicName>) {
-        self.end_membership().await;
-        self.let_go(Rebalance::Revoked);
+        if let Err(error) = self.unsubscribe().await {
+            super::not_committed(&error);
+        }
         let shared = Arc::clone(&self.shared);
         self.member = Some(MemberTask::start(&shared, group, topics));
     }

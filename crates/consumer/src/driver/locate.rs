@@ -16,13 +16,20 @@ use crate::settings::{OffsetReset, Settings};
 pub(super) struct Found {
     partition: TopicPartition,
     version: u64,
+    /// Whether the group has committed it.
+    is_committed: bool,
     /// None: nothing is committed, and the settings make nothing up.
     outcome: Result<Option<Offset>, ClientError>,
 }
 
 impl Found {
     fn new(sought: &Sought, outcome: Result<Option<Offset>, ClientError>) -> Self {
-        Self { partition: sought.partition.clone(), version: sought.version, outcome }
+        let (partition, version) = (sought.partition.clone(), sought.version);
+        Self { partition, version, is_committed: false, outcome }
+    }
+
+    fn committed(sought: &Sought, offset: Offset) -> Self {
+        Self { is_committed: true, ..Self::new(sought, Ok(Some(offset))) }
     }
 }
 
@@ -44,7 +51,7 @@ pub(super) async fn find(client: &Client, settings: &Settings, sought: Vec<Sough
         Ok(known) => {
             for sought in committed {
                 match known.get(&sought.partition) {
-                    Some(offset) => found.push(Found::new(&sought, Ok(Some(*offset)))),
+                    Some(offset) => found.push(Found::committed(&sought, *offset)),
                     None => reset(sought, &mut found),
                 }
             }
@@ -117,9 +124,14 @@ impl Driver {
         let mut failure = None;
         {
             let mut partitions = self.shared.partitions.lock();
-            for Found { partition, version, outcome } in found {
+            for Found { partition, version, is_committed, outcome } in found {
                 match outcome {
-                    Ok(Some(offset)) => partitions.locate(&partition, version, offset),
+                    Ok(Some(offset)) => {
+                        if is_committed && partitions.is_current(&partition, version) {
+                            partitions.note_committed(&[(partition.clone(), offset)]);
+                        }
+                        partitions.locate(&partition, version, offset);
+                    }
                     Ok(None) => partitions.locate_nowhere(&partition, version),
                     // What was given up or sought anew in the meantime has not failed.
                     Err(_) if !partitions.is_current(&partition, version) => {}

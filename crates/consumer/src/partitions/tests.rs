@@ -1,8 +1,9 @@
 //! What reading promises: every record once, in order, from the position on.
 
+use bytes::Bytes;
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
-use rafka_core::{PartitionIndex, Timestamp, TopicName};
+use rafka_core::{Batch, PartitionIndex, Timestamp, TopicName};
 
 use super::*;
 use crate::budget::Budget;

@@ -195,7 +195,9 @@ async fn a_consumer_that_does_not_poll_holds_no_more_than_its_memory() {
         most = most.max(before);
     }
     assert!(ByteSize::mib(1) < most, "it reads ahead: {most}");
-    assert!(most <= ByteSize::kib(3 * 1024 + 64), "its memory and one message: {most}");
+    // The node's message may end with a batch that goes beyond the limit of 1 MiB.
+    let message = 1024 + 512;
+    assert!(most <= ByteSize::kib(2 * 1024 + message), "its memory and one message: {most}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

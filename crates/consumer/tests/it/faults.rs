@@ -57,7 +57,8 @@ async fn a_member_stays_a_member_while_its_node_is_restarted() {
 async fn closing_without_a_node_ends_in_time_and_says_so() {
     let mut node = Node::start(1).await;
     node.append(1, 0..3).await;
-    let consumer = node.member("g").build().expect("sound settings");
+    let patient = node.member("g").client(|client| client.retry.attempts_max = 1_000_000);
+    let consumer = patient.build().expect("sound settings");
     consumer.subscribe(&["t"]).await.expect("it has a group");
     read(&consumer, 3).await;
     node.kill();

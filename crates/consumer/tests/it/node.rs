@@ -113,13 +113,11 @@ fn bind(listen: SocketAddr) -> (Runtime, rafka_grpc::Bound) {
 
 fn serve(gateway: &Runtime, bound: rafka_grpc::Bound, broker: Broker) {
     let settings = rafka_grpc::Settings::default();
-    let handle = gateway.handle().clone();
     gateway.spawn(async move {
         let clock = Arc::new(SystemClock::new());
         let mut serving = bound.start(&settings, broker, clock).await.expect("it is bound");
         serving.ended().await;
     });
-    drop(handle);
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {

@@ -51,8 +51,9 @@ fn partition(topic: &str, index: i32) -> TopicPartition {
     TopicPartition::new(TopicName::new(topic).expect("sound"), PartitionIndex(index))
 }
 
-/// The values in a partition, read by a plain call.
-async fn values(client: &Client, topic: &str, index: i32) -> Vec<String> {
+/// The values in a partition, read by a plain call over a connection of its own.
+async fn values(bootstrap: &str, topic: &str, index: i32) -> Vec<String> {
+    let client = Client::new(rafka_client::Settings::new(bootstrap)).expect("sound settings");
     let node = client.any_node().expect("an address");
     let request = v1::FetchRequest {
         partitions: vec![v1::FetchPartition {
@@ -93,7 +94,7 @@ async fn what_is_delivered_can_be_read_at_its_offset_in_every_codec() {
             assert_eq!((stored.partition, stored.offset), (home, Some(Offset(offset))));
         }
         let expected: Vec<String> = (0..100).map(|number| format!("v{number}")).collect();
-        assert_eq!(values(producer.client(), "t", home.0).await, expected, "{compression:?}");
+        assert_eq!(values(&node.bootstrap(), "t", home.0).await, expected, "{compression:?}");
         producer.close(SOON).await.expect("nothing is open");
     }
 }
@@ -124,7 +125,7 @@ async fn cut_connections_neither_lose_nor_double_nor_reorder() {
         assert_eq!(stored.expect("delivered").offset, Some(Offset(offset)));
     }
     let expected: Vec<String> = (0..1000).map(|number| format!("v{number}")).collect();
-    assert_eq!(values(producer.client(), "t", 1).await, expected);
+    assert_eq!(values(&node.bootstrap(), "t", 1).await, expected);
 }
 
 #[tokio::test]

@@ -23,19 +23,19 @@ impl Inner {
         let Some((lane, sequence)) = self.submit_truncation(&log, end)? else {
             return self.await_durable(&log);
         };
-        let result = self.await_reported(lane, sequence).and_then(|()| self.cut_segments(&log));
+        // If one of them fails, the flusher leaves the log alone until a later call comes through.
+        self.await_reported(lane, sequence)?;
+        self.cut_segments(&log)?;
         let mut state = log.state.lock();
-        if state.phase == Phase::Truncating {
-            state.phase = Phase::Open;
-        }
-        result?;
         state.check_open(log.id)?;
+        state.phase = Phase::Open;
         // What is left was submitted before the cut, so that it is durable with it.
         state.durable = state.end;
         Ok(state.bounds())
     }
 
-    /// Cuts memory and submits the cut to the journal. `None`: there is nothing to cut.
+    /// Cuts memory and submits the cut to the journal, or finds one that was not finished. `None`:
+    /// there is nothing to cut.
     fn submit_truncation(
         &self,
         log: &Arc<Log>,
@@ -45,33 +45,36 @@ impl Inner {
         state.check_open(log.id)?;
         self.shared.check_alive()?;
         if state.end <= end {
-            return Ok(None);
+            let is_unfinished = matches!(state.phase, Phase::Truncating(_));
+            let unfinished = state.truncated_at.filter(|_| is_unfinished);
+            return Ok(unfinished.map(|sequence| (state.lane, sequence)));
         }
         let end = end.max(state.start);
         self.mark_dirty(log, &mut state);
         let (lane, entry) = (state.lane, Entry::Truncate { log: log.id, end });
         let sequence = self.shared.lanes.of(lane).submit(self.journal(lane), log, entry, None)?;
-        state.phase = Phase::Truncating;
         state.truncated_at = Some(sequence);
         let durable = state.durable;
         let freed = state.truncate_memory(end);
         // A batch that the log starts inside of may have gone: nothing is left then.
         state.end = state.end.max(state.start);
         state.durable = durable.min(state.end);
+        state.phase = state.phase.truncating(state.end);
         drop(state);
         self.shared.unpin(freed);
         Ok(Some((lane, sequence)))
     }
 
-    /// Cuts the segments to the log's end, and makes that durable.
+    /// Cuts the segments to where the log was truncated, and makes that durable.
     pub(super) fn cut_segments(&self, log: &Arc<Log>) -> Result<(), Error> {
         let _maintenance = self.maintenance.lock();
         let (mut cut, end) = {
             let state = log.state.lock();
-            if state.phase == Phase::Deleted || state.flushed <= state.end {
+            let Phase::Truncating(end) = state.phase else { return Ok(()) };
+            if state.flushed <= end {
                 return Ok(());
             }
-            (state.checkpoint(), state.end)
+            (state.checkpoint(), end)
         };
         let dropped = self.cut_row(&log.name, &mut cut.segments, end)?;
         cut.end = cut.segments.last().map_or(cut.start, |last| last.end).max(cut.start);
@@ -156,7 +159,7 @@ impl Inner {
         let reported = self.shared.lanes.of(lane);
         match self.driver {
             Driver::Threads => {
-                reported.wait_reported(sequence, || !self.shared.is_alive());
+                reported.wait_reported(sequence, None, || !self.shared.is_alive());
             }
             Driver::Manual => {
                 self.journal(lane).settle();

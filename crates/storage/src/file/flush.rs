@@ -4,11 +4,13 @@
 //! does not name is written again from the journal.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rafka_core::{Batch, ByteSize, Offset, Timestamp};
 
 use super::Inner;
 use super::log::{Folded, Log, State};
+use super::shared::full_message;
 use super::stats::Counters;
 use super::write::{SegmentRow, Sync, Target};
 use crate::manifest::{self, Change, Checkpoint, Covered};
@@ -55,6 +57,9 @@ impl Inner {
         Counters::add(&self.counters.flushes, 1);
         let result = self.write_and_commit(works);
         self.release();
+        if result.is_ok() {
+            self.counters.is_put_off.store(false, Ordering::Relaxed);
+        }
         result.inspect_err(|error| self.judge(error))
     }
 
@@ -167,7 +172,10 @@ impl Inner {
         if manifest::is_disk_full(error) {
             Counters::add(&self.counters.flushes_put_off, 1);
             self.look_at_space();
-            tracing::warn!(error = super::shared::full_message(error), "no space to flush");
+            // It is tried again every second; one line is enough.
+            if !self.counters.is_put_off.swap(true, Ordering::Relaxed) {
+                tracing::warn!(error = full_message(error), "disk is full, flushing waits");
+            }
         } else {
             self.shared.fail(error);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rafka_core::Offset;
@@ -114,11 +115,21 @@ impl Lane {
         sequence < *self.reported.lock()
     }
 
-    /// Blocks until [`Lane::is_reported`], or until `given_up`.
-    pub(super) fn wait_reported(&self, sequence: Sequence, given_up: impl Fn() -> bool) {
+    /// Blocks until [`Lane::is_reported`], or until `given_up`, or for as long as `limit` after the
+    /// last progress.
+    pub(super) fn wait_reported(
+        &self,
+        sequence: Sequence,
+        limit: Option<Duration>,
+        given_up: impl Fn() -> bool,
+    ) {
         let mut reported = self.reported.lock();
         while *reported <= sequence && !given_up() {
-            self.progress.wait(&mut reported);
+            match limit {
+                None => self.progress.wait(&mut reported),
+                Some(limit) if self.progress.wait_for(&mut reported, limit).timed_out() => return,
+                Some(_) => {}
+            }
         }
     }
 }

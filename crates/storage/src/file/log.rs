@@ -30,9 +30,21 @@ pub(super) type Place = Option<Sequence>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// A truncation is on its way: the flusher leaves the log alone until its segments are cut.
-    Truncating,
+    /// A truncation to this offset is on its way: the flusher leaves the log alone until its
+    /// segments are cut.
+    Truncating(Offset),
     Deleted,
+}
+
+impl Phase {
+    /// Also truncated to `end`.
+    pub(super) fn truncating(self, end: Offset) -> Self {
+        match self {
+            Self::Open => Self::Truncating(end),
+            Self::Truncating(before) => Self::Truncating(before.min(end)),
+            Self::Deleted => Self::Deleted,
+        }
+    }
 }
 
 /// What is checkpointed of a log's past: the part below `flushed`, folded.
@@ -183,6 +195,15 @@ impl State {
     pub(super) fn bytes(&self) -> u64 {
         let flushed: u64 = self.segments.iter().map(|segment| segment.batch_bytes).sum();
         flushed + self.tail.as_ref().map_or(0, |tail| tail.bytes().0)
+    }
+
+    /// Everything below this is read from segments, everything from here on from memory.
+    pub(super) fn in_segments(&self) -> Offset {
+        match self.phase {
+            // What lies above is to be cut off.
+            Phase::Truncating(end) => self.flushed.min(end),
+            Phase::Open | Phase::Deleted => self.flushed,
+        }
     }
 
     pub(super) fn tail_weight(&self) -> u64 {

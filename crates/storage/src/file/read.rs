@@ -85,43 +85,44 @@ impl Inner {
                 continue;
             }
             read?;
-            if !batches.is_empty() || below <= found.segment.end {
+            let end = found.segment.end.min(found.readable);
+            if !batches.is_empty() || range.below <= end {
                 self.keep(&log, found.generation, &batches);
                 return Ok(batches);
             }
             // Compaction has left nothing between here and the segment's end.
-            range.from = found.segment.end;
+            range.from = end;
         }
     }
 
     /// What memory holds of the range. `None`: not what comes first.
     fn read_memory(&self, log: &Arc<Log>, range: Range) -> Result<Option<Vec<Batch>>, ReadError> {
-        let Range { from, mut below, limit } = range;
-        let (key, flushed) = {
+        let Range { from, below, limit } = range;
+        let (key, in_segments) = {
             let state = log.state.lock();
             state.check_open(log.id)?;
             state.check_range(from)?;
-            // While a truncation is on its way, segments may reach above the end.
-            below = below.min(state.end);
-            if below <= from {
+            if below.min(state.end) <= from {
                 return Ok(Some(Vec::new()));
             }
+            let in_segments = state.in_segments();
             // Compaction may have left nothing below the tail.
-            if state.segments.last().is_none_or(|last| last.end <= from) {
+            let is_above = state.segments.last().is_none_or(|last| last.end <= from);
+            if in_segments <= from || is_above {
                 let tail = state.tail.as_ref();
                 return Ok(Some(tail.map_or_else(Vec::new, |tail| tail.read(from, below, limit))));
             }
-            (Key { log: log.id, generation: state.generation, base: from }, state.flushed)
+            (Key { log: log.id, generation: state.generation, base: from }, in_segments)
         };
         let mut taken = Taken::new(limit);
-        let next = self.shared.sidecar.read(key, below.min(flushed), &mut taken);
+        let next = self.shared.sidecar.read(key, below.min(in_segments), &mut taken);
         if taken.batches.is_empty() {
             return Ok(None);
         }
-        if next == flushed {
+        if next == in_segments {
             let state = log.state.lock();
             // Unless the tail has moved on meanwhile.
-            if (state.generation, state.flushed) == (key.generation, flushed) {
+            if (state.generation, state.in_segments()) == (key.generation, in_segments) {
                 for entry in state.tail.iter().flat_map(|tail| tail.iter()) {
                     if below < entry.batch.next_offset() || !taken.take(&entry.batch) {
                         break;
@@ -162,19 +163,21 @@ impl Inner {
                 };
                 (state.start, from, found)
             };
-            let result = self.find_in_segment(&log, &found.segment, (at, start.max(from)), below);
+            let until = below.min(found.readable);
+            let result = self.find_in_segment(&log, &found.segment, (at, start.max(from)), until);
             attempts -= 1;
             if 0 < attempts && !found.still_holds(&log) {
                 cursor = None;
                 continue;
             }
-            if let Some(found) = result? {
-                return Ok(Some(found).filter(|found| found.offset < below));
+            if let Some(record) = result?.filter(|record| record.offset < until) {
+                return Ok(Some(record));
             }
-            if below <= found.segment.end {
+            let end = found.segment.end.min(found.readable);
+            if below <= end {
                 return Ok(None);
             }
-            cursor = Some(found.segment.end);
+            cursor = Some(end);
         }
     }
 
@@ -218,10 +221,15 @@ impl Found {
         from: Offset,
         fits: impl Fn(&Segment) -> bool,
     ) -> Option<Self> {
+        let readable = state.in_segments();
         let after = state.segments.partition_point(|segment| segment.end <= from);
-        let segment = state.segments.get(after..)?.iter().find(|segment| fits(segment))?.clone();
-        let readable = state.flushed.min(state.end);
-        Some(Self { segment, generation: state.generation, readable })
+        let segment = state.segments.get(after..)?.iter().find(|segment| fits(segment))?;
+        let is_readable = from < readable && segment.base < readable;
+        is_readable.then(|| Self {
+            segment: segment.clone(),
+            generation: state.generation,
+            readable,
+        })
     }
 
     /// Whether the log has been neither cut nor cleaned where the segment is.

@@ -223,7 +223,7 @@ impl Inner {
             return Ok(());
         }
         let freed = state.truncate_memory(end);
-        state.phase = Phase::Truncating;
+        state.phase = Phase::Truncating(state.end);
         drop(state);
         self.shared.unpin(freed);
         self.cut_segments(log)?;

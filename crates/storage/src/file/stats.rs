@@ -1,6 +1,6 @@
 //! What the engine counts and shows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rafka_core::ByteSize;
 
@@ -47,6 +47,8 @@ pub(super) struct Counters {
     pub(super) flushes: AtomicU64,
     pub(super) flushes_put_off: AtomicU64,
     pub(super) flushed_bytes: AtomicU64,
+    /// Whether the last flush was put off.
+    pub(super) is_put_off: AtomicBool,
 }
 
 impl Counters {

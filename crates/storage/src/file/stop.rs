@@ -1,14 +1,19 @@
 //! The orderly end: everything written out, so that the next start has nothing to replay.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Inner;
 use super::lane::LANES;
 use crate::Error;
+use crate::journal::Driver;
 use crate::manifest::Change;
 
 /// How often the last round is repeated for what became durable meanwhile.
 const ROUNDS: u32 = 8;
+
+/// How long a journal may make no progress, on a full disk say, before it is left as it is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) fn stop(&self) -> Result<(), Error> {
@@ -33,9 +38,16 @@ impl Inner {
     /// Flushes everything and marks the directory clean.
     fn write_out(&self) -> Result<(), Error> {
         for _ in 0..ROUNDS {
+            // First what is durable: the journal may wait for the files that this releases.
+            self.flush_all()?;
             for lane in LANES {
-                if let Some(last) = self.shared.lanes.of(lane).last_submitted() {
-                    self.await_reported(lane, last)?;
+                let reported = self.shared.lanes.of(lane);
+                match (reported.last_submitted(), self.driver) {
+                    (None, _) => {}
+                    (Some(last), Driver::Threads) => {
+                        reported.wait_reported(last, Some(PATIENCE), || !self.shared.is_alive());
+                    }
+                    (Some(_), Driver::Manual) => self.journal(lane).settle(),
                 }
             }
             self.flush_all()?;

@@ -1,5 +1,6 @@
 //! The file engine on a disk in memory, stepped by hand, and on a real one with its threads.
 
+mod concurrent;
 mod crash;
 mod faults;
 mod lanes;
