@@ -19,7 +19,7 @@ pub(crate) enum Exit {
     Timeout = 5,
     /// What was named does not exist.
     NotFound = 6,
-    /// A second signal ended the process before it could stop in order.
+    /// A signal ended a command before it was done, or a second one a node before it stopped in order.
     Aborted = 130,
 }
 

@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::cli::{Cli, Command, Global};
 use crate::exit::Outcome;
 use crate::serve::Kind;
+use crate::signals::interruptible;
 
 mod bench;
 mod child;
@@ -51,15 +52,15 @@ fn run(cli: Cli) -> Outcome {
     let out = global.out();
     match cli.command.unwrap_or_else(|| Command::Demo(demo::Args::default())) {
         // The demo kills its node: that clients complain about it is no news.
-        Command::Demo(args) if global.verbose == 0 => in_runtime(demo::run(&args)),
-        Command::Demo(args) => client(global, demo::run(&args)),
+        Command::Demo(args) if global.verbose == 0 => in_runtime(interruptible(demo::run(&args))),
+        Command::Demo(args) => client(global, interruptible(demo::run(&args))),
         Command::Serve(args) => in_runtime(serve::run(&args, Kind::Serve, env, global)),
         Command::Dev(args) => in_runtime(serve::run(&args, Kind::Dev, env, global)),
         Command::Topic(command) => client(global, topic::run(command, global)),
         Command::Produce(args) => client(global, produce::run(&args, global)),
         Command::Consume(args) => client(global, consume::run(&args, global)),
         Command::Group(command) => client(global, group::run(command, global)),
-        Command::Bench(command) => client(global, bench::run(command, global)),
+        Command::Bench(command) => client(global, interruptible(bench::run(command, global))),
         Command::Config(command) => config::run(command, env, out),
         Command::Log(command) => log::run(&command, out),
         Command::Completions { shell } => {

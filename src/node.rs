@@ -39,6 +39,14 @@ pub(crate) enum StartError {
     /// The data directory.
     #[error(transparent)]
     Storage(storage::Error),
+    /// The logs are there, but what the cluster agreed on is not.
+    #[error("{path} is missing, although the directory holds {logs} logs")]
+    MetadataMissing {
+        /// The file.
+        path: std::path::PathBuf,
+        /// How many logs there are.
+        logs: usize,
+    },
     /// What the cluster agreed on.
     #[error("cannot open the metadata")]
     Metadata(#[from] rafka_metadata::OpenError),
@@ -129,7 +137,7 @@ impl Node {
         let http = rafka_http::start(&http, state.subscribe(), Arc::clone(&metrics)).await?;
         let table = PartitionTable::new();
         let opened = {
-            let reports = Reports { table: Arc::clone(&table), state: state.clone() };
+            let reports = Arc::new(Reports { table: Arc::clone(&table), state: state.clone() });
             let (settings, clock) = (settings.clone(), Arc::clone(&clock));
             let table = Arc::clone(&table);
             let open = move || open(&settings, clock, &table, reports);
@@ -201,6 +209,8 @@ impl Node {
         tokio::select! {
             () = self.grpc.ended() => "the gRPC listener ended unasked".to_owned(),
             () = self.http.ended() => "the HTTP listener ended unasked".to_owned(),
+            () = self.broker.groups().ended() => "the group coordinator ended unasked".to_owned(),
+            reason = self.metadata.ended() => format!("topics cannot be changed any more: {reason}"),
         }
     }
 
@@ -230,7 +240,7 @@ impl Node {
             Ok(Ok(Err(error))) => late.push(error.to_string()),
             Ok(Err(_panicked)) => late.push("the storage engine panicked".to_owned()),
             Err(_elapsed) => {
-                late.push("the storage engine did not write everything out".to_owned())
+                late.push("the storage engine did not write everything out".to_owned());
             }
         }
         if !self.http.stop(left(&self.clock)).await {
@@ -250,7 +260,7 @@ fn open(
     settings: &Settings,
     clock: Arc<dyn Clock>,
     table: &Arc<PartitionTable>,
-    reports: Reports,
+    reports: Arc<dyn storage::Observer>,
 ) -> Result<Opened, StartError> {
     let mut random = rng::from_system().map_err(StartError::Randomness)?;
     let begun = clock.now();
@@ -262,14 +272,23 @@ fn open(
                 disk: Arc::clone(&disk),
                 clock: Arc::clone(&clock),
                 rng: rng::from_system().map_err(StartError::Randomness)?,
-                observer: Arc::new(reports),
+                observer: Arc::clone(&reports),
                 driver: Driver::Threads,
             };
-            let opened = FileEngine::open(data_dir, &settings.storage, surroundings);
+            let storage = storage::Settings {
+                producer_expiry: settings.broker.producer_id_expiration,
+                ..settings.storage.clone()
+            };
+            let opened = FileEngine::open(data_dir, &storage, surroundings);
             let (engine, started) = opened.map_err(StartError::Storage)?;
             log_start(data_dir, &started, clock.now() - begun);
-            let place = Place::File { disk, path: data_dir.join(METADATA_FILE) };
-            (AnyEngine::File(Arc::new(engine)), started.node, place, started.is_new)
+            let path = data_dir.join(METADATA_FILE);
+            let founds = !path.exists();
+            // An empty cluster over a full directory would serve none of what it holds.
+            if founds && 0 < started.logs {
+                return Err(StartError::MetadataMissing { path, logs: started.logs });
+            }
+            (AnyEngine::File(Arc::new(engine)), started.node, Place::File { disk, path }, founds)
         }
         Engine::Memory => {
             let engine = MemoryEngine::new(memory_engine_bytes(), &mut random);
@@ -279,7 +298,7 @@ fn open(
     };
     let follower = Follower::new(Arc::clone(table), engine.shared());
     let settings = settings.metadata.clone();
-    let opened = Metadata::open(place, node, settings, random, follower.into_observer());
+    let opened = Metadata::open(place, node, settings, random, follower.into_observer(reports));
     let (metadata, committer) = opened?;
     Ok(Opened { engine, metadata, committer, founded })
 }

@@ -28,7 +28,7 @@ progress is shown on a terminal only. Every command takes the global options of 
 | 4 | no node answers at the address |
 | 5 | the time limit passed; what was asked may still have been done |
 | 6 | what was named does not exist |
-| 130 | a second signal ended a node before it could stop in order; nothing acked is lost |
+| 130 | a signal ended a command before it was done, or a second signal a node before it could stop in order; nothing acked is lost |
 ";
 
 /// The page.

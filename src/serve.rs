@@ -110,6 +110,11 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
         StartError::Storage(rafka_storage::Error::Corrupt { .. }) => {
             Some(format!("`rafka log verify {data_dir}` checks every file"))
         }
+        StartError::MetadataMissing { .. } => Some(
+            "put the file back from a backup; to give up what the logs hold, start with an empty \
+             --data-dir"
+                .to_owned(),
+        ),
         StartError::Grpc(_) | StartError::Http(_) => Some(
             "another program listens there: stop it, or shift all ports with --port-offset 100"
                 .to_owned(),

@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::exit::{Exit, Failure, Outcome};
+
 /// Listens to both. From its making on the process is no longer ended by them.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -35,4 +37,16 @@ impl Signals {
 /// Waits for the first signal.
 pub(crate) async fn next() -> io::Result<&'static str> {
     Ok(Signals::new()?.next().await)
+}
+
+/// Runs work that must clean up after itself: a signal drops it, where the system's way of ending a
+/// process would leave its files and its node behind.
+pub(crate) async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        biased;
+        signal = next() => {
+            Err(Failure::message(Exit::Aborted, format_args!("interrupted by {}", signal?)))
+        }
+        outcome = work => outcome,
+    }
 }

@@ -1,10 +1,13 @@
 //! What those who run a node see: health, metrics, signals, the banner.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use crate::node::{Node, RAFKA, numbered, signal};
+use rafka_core::{Clock as _, SystemClock, Time};
+
+use crate::node::{LIMIT, Node, RAFKA, numbered, signal};
 
 #[test]
 fn health_and_readiness_are_told_over_http() {
@@ -88,6 +91,46 @@ fn the_banner_says_where_what_and_how_safe() {
     }
     signal("INT", child.id());
     assert_eq!(child.wait().expect("it can be waited for").code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_takes_long_and_loses_nothing() {
+    let mut node = Node::start(&[]);
+    node.ok(&["topic", "create", "t"]);
+    node.ok_with(&["produce", "t"], "kept\n");
+    // A client that began to speak HTTP/2 and fell silent: the stop waits a while for it.
+    let mut silent = TcpStream::connect(node.grpc()).expect("it listens");
+    silent.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("it reads");
+    let mut answer = [0; 9];
+    silent.read_exact(&mut answer).expect("the node answers with its settings");
+    signal("TERM", node.pid());
+    let clock = SystemClock::new();
+    while node.get("/readyz").1 != "stopping\n" {
+        assert!(clock.now() - Time::default() < LIMIT, "it does not begin to stop");
+    }
+    assert_eq!(node.stop().code(), Some(130));
+    node.restart();
+    assert_eq!(node.ok(&["consume", "t", "-e"]), "kept\n");
+}
+
+#[test]
+fn an_interrupted_benchmark_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let mut child = Command::new(RAFKA)
+        .args(["bench", "produce", "--seconds", "600", "--scratch"])
+        .arg(dir.path())
+        .env_remove("RAFKA_BROKERS")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    // Its first note comes when its node runs.
+    let mut note = String::new();
+    let mut notes = BufReader::new(child.stderr.take().expect("it was piped"));
+    notes.read_line(&mut note).expect("it prints text");
+    signal("INT", child.id());
+    assert_eq!(child.wait().expect("it can be waited for").code(), Some(130));
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0);
 }
 
 #[test]

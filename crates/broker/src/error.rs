@@ -7,7 +7,8 @@ use rafka_core::{ErrorCode, TopicName};
 
 /// A failed operation: Kafka's code for programs, a sentence for people.
 ///
-/// Nothing of the operation took effect, except under `RequestTimedOut`, where it still may.
+/// Nothing of the operation took effect, except under `RequestTimedOut`, where it still may, and
+/// under `KafkaStorageError`, where it may turn out to be stored when the node is restarted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     /// What a client branches on.

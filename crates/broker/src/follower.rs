@@ -1,11 +1,11 @@
 //! Does on this node what the metadata agreed on: opens, configures and deletes logs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rafka_core::{NodeId, PartitionIndex, TopicPartition};
 use rafka_metadata::{self as metadata, Effect, View};
-use rafka_storage::{self as storage, Engine, Observer as _};
+use rafka_storage::{self as storage, Engine};
 
 use crate::TopicRef;
 use crate::partition::Partition;
@@ -15,23 +15,34 @@ use crate::table::{PartitionTable, Topic};
 pub struct Follower {
     table: Arc<PartitionTable>,
     engine: Arc<dyn Engine>,
+    /// What could not be done yet because the disk was full, oldest first.
+    postponed: VecDeque<Effect>,
 }
 
 impl Follower {
     /// A follower that opens logs in `engine` and makes them reachable in `table`.
     #[must_use]
     pub fn new(table: Arc<PartitionTable>, engine: Arc<dyn Engine>) -> Self {
-        Self { table, engine }
+        Self { table, engine, postponed: VecDeque::new() }
     }
 
-    /// What the metadata is to call. An effect that cannot be carried out is a failed storage: the
-    /// node fences itself rather than serve something else than what was agreed on.
+    /// What the metadata is to call, and whom to tell when the storage fails.
+    ///
+    /// An effect that finds the disk full is tried again with the next one. One that cannot be
+    /// carried out for another reason is a failed storage: the node fences itself rather than serve
+    /// something else than what was agreed on.
     #[must_use]
-    pub fn into_observer(self) -> metadata::Observer {
+    pub fn into_observer(mut self, failures: Arc<dyn storage::Observer>) -> metadata::Observer {
         Box::new(move |view, effects| {
-            for effect in effects {
-                if let Err(error) = self.carry_out(view, effect) {
-                    self.table.failed(&error);
+            self.postponed.extend(effects.iter().cloned());
+            while let Some(effect) = self.postponed.front() {
+                match self.carry_out(view, effect) {
+                    Ok(()) => drop(self.postponed.pop_front()),
+                    Err(error) if error.is_disk_full() => {
+                        tracing::error!(%error, "a topic change waits for room on the disk");
+                        return;
+                    }
+                    Err(error) => return failures.failed(&error),
                 }
             }
         })

@@ -52,7 +52,7 @@ impl Pending {
                 match Pin::new(receiver).poll(cx) {
                     Poll::Pending => all_known = false,
                     Poll::Ready(answer) => {
-                        let answer = answer.unwrap_or_else(|_closed| Err(stopping()));
+                        let answer = answer.unwrap_or_else(|_closed| Err(unknown()));
                         partition.ack = AckState::Known(answer);
                     }
                 }
@@ -100,6 +100,9 @@ fn timed_out() -> Error {
     Error::new(ErrorCode::RequestTimedOut, message)
 }
 
-fn stopping() -> Error {
-    Error::new(ErrorCode::NotLeaderOrFollower, "the partition was closed: the node is stopping")
+/// Not `NotLeaderOrFollower`, which says that nothing was appended: this was.
+fn unknown() -> Error {
+    let message = "the partition was closed before the batch was known to be durable; it may have \
+                   become so: send it again with the same sequence number";
+    Error::new(ErrorCode::RequestTimedOut, message)
 }

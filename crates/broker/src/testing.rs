@@ -39,7 +39,7 @@ async fn start_with(settings: Settings, addresses: Addresses) -> Broker {
         Uuid::from_u128(1),
         rafka_metadata::Settings::default(),
         rng::from_seed(2),
-        follower.into_observer(),
+        follower.into_observer(Arc::clone(&table) as _),
     )
     .expect("memory opens");
     let clock = Arc::new(SystemClock::new());

@@ -24,8 +24,8 @@ use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
-use frame::Splitter;
-pub(crate) use service::Door;
+use frame::{Found, Splitter};
+pub(crate) use service::{Door, OwnBody};
 
 /// The permits of messages that were let in and that nobody has taken over yet.
 #[derive(Debug, Clone)]
@@ -100,13 +100,14 @@ pub(crate) struct Intake {
     budget_max: usize,
     /// A frame that waits for permits.
     waiting: Option<Waiting>,
+    /// What was let in and not handed on.
+    pieces: VecDeque<Bytes>,
     patience: Patience,
 }
 
 struct Waiting {
-    frame: Frame<Bytes>,
-    /// The messages that begin in the frame.
-    messages: Vec<usize>,
+    data: Bytes,
+    found: Found,
     /// What they need together.
     permits: u32,
 }
@@ -121,6 +122,7 @@ impl Intake {
             budget: PollSemaphore::new(Arc::clone(&bounds.budget)),
             budget_max: bounds.budget_max,
             waiting: None,
+            pieces: VecDeque::new(),
             patience: Patience::new(bounds.receive_timeout),
         }
     }
@@ -147,17 +149,17 @@ impl Intake {
     }
 
     /// Lets the waiting frame in once its messages have their permits.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
-        let Some(waiting) = &self.waiting else { return Poll::Ready(None) };
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(waiting) = &self.waiting else { return Poll::Ready(()) };
         let permit = match waiting.permits {
             0 => None,
             permits => ready!(self.budget.poll_acquire_many(cx, permits)),
         };
-        let Some(Waiting { frame, messages, .. }) = self.waiting.take() else {
-            return Poll::Ready(None);
-        };
-        self.ledger.entries.lock().messages.extend(share_out(permit, messages));
-        Poll::Ready(Some(frame))
+        if let Some(Waiting { data, found, .. }) = self.waiting.take() {
+            self.pieces = found.pieces(data);
+            self.ledger.entries.lock().messages.extend(share_out(permit, found.begun));
+        }
+        Poll::Ready(())
     }
 }
 
@@ -185,42 +187,43 @@ impl http_body::Body for Intake {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         loop {
-            if let Some(frame) = ready!(this.poll_waiting(cx)) {
-                return Poll::Ready(Some(Ok(frame)));
+            ready!(this.poll_waiting(cx));
+            if let Some(piece) = this.pieces.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let frame = match ready!(this.poll_inner(cx)) {
                 Some(Ok(frame)) => frame,
                 end => return Poll::Ready(end),
             };
-            let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            };
             let was_inside = this.splitter.is_inside_message();
-            let messages = match this.splitter.begun_in(data) {
-                Ok(messages) => messages,
+            let found = match this.splitter.take(&data) {
+                Ok(found) => found,
                 Err(too_large) => return Poll::Ready(Some(Err(too_large.into()))),
             };
-            if !was_inside || !messages.is_empty() {
+            if !was_inside || !found.begun.is_empty() {
                 this.patience.start();
             }
             {
                 let mut entries = this.ledger.entries.lock();
                 entries.inside_message = this.splitter.is_inside_message();
-                if this.kind == Kind::Passing && !messages.is_empty() {
+                if this.kind == Kind::Passing && !found.begun.is_empty() {
                     // Before the next ones wait for permits: who waits holds none.
                     entries.messages.clear();
                 }
             }
-            if messages.is_empty() {
-                return Poll::Ready(Some(Ok(frame)));
-            }
             // More than there is in all would wait for ever.
-            let bytes = messages.iter().sum::<usize>().min(this.budget_max);
+            let bytes = found.begun.iter().sum::<usize>().min(this.budget_max);
             let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-            this.waiting = Some(Waiting { frame, messages, permits });
+            this.waiting = Some(Waiting { data, found, permits });
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.waiting.is_none() && self.pieces.is_empty() && self.body.is_end_stream()
     }
 }
 

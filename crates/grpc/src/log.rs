@@ -17,13 +17,13 @@ use rafka_proto::v1::{
     FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
     ProduceResponse, SubscribeRequest, SubscribeResponse,
 };
-use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Empty, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::connection;
 use crate::gateway::Gateway;
-use crate::intake::Ledger;
+use crate::intake::{Ledger, OwnBody};
 
 /// What a streaming call answers with.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -42,7 +42,8 @@ impl Log {
 #[tonic::async_trait]
 impl log_server::Log for Log {
     type ProduceStream = ReceiverStream<Result<ProduceResponse, Status>>;
-    type FetchStream = Answers<FetchResponse>;
+    /// Without messages: the door puts the session's own body in the place of this stream's.
+    type FetchStream = Empty<Result<FetchResponse, Status>>;
     type SubscribeStream = Answers<SubscribeResponse>;
 
     async fn produce(
@@ -66,7 +67,9 @@ impl log_server::Log for Log {
     ) -> Result<Response<Self::FetchStream>, Status> {
         let session =
             fetch::Session::start(Arc::clone(&self.gateway), request.into_inner()).await?;
-        Ok(Response::new(Box::pin(session.into_stream())))
+        let mut response = Response::new(tokio_stream::empty());
+        response.extensions_mut().insert(OwnBody::new(session.into_body()));
+        Ok(response)
     }
 
     async fn subscribe(

@@ -124,6 +124,20 @@ impl Metadata {
         self.failure.lock().clone()
     }
 
+    /// Ends when nothing is agreed on any more, with the reason: a write failed, or it was stopped.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn ended(&self) -> Arc<str> {
+        self.queue.closed().await;
+        self.failure().unwrap_or_else(|| "the metadata writer was stopped".into())
+    }
+
+    /// Why a command is refused once the writer has ended.
+    fn over(&self) -> ProposeError {
+        self.failure().map_or(ProposeError::Stopped, ProposeError::Dead)
+    }
+
     /// Has a command agreed on. When this returns it is durable, the view shows it, and the observer
     /// was told.
     ///
@@ -144,10 +158,10 @@ impl Metadata {
         let permits = u32::try_from(bytes).ok().filter(|_| bytes <= COMMAND_BYTES_MAX);
         let permits = permits.ok_or(Refused::TooLarge { bytes, max: COMMAND_BYTES_MAX })?;
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
-        let room = room.map_err(|_closed| ProposeError::Stopped)?;
+        let room = room.map_err(|_closed| self.over())?;
         let (answer, pending) = oneshot::channel();
         let message = Message::Propose(Box::new(Waiting { proposed, answer, room }));
-        self.queue.send(message).await.map_err(|_stopped| ProposeError::Stopped)?;
+        self.queue.send(message).await.map_err(|_ended| self.over())?;
         Ok(Pending(pending))
     }
 
@@ -274,8 +288,9 @@ fn run(
             // A proposer that is gone does not want to know.
             answer.send(result).ok();
         }
-        if failure.lock().is_none() {
-            *failure.lock() = writer.dead().cloned();
+        if let Some(reason) = writer.dead() {
+            *failure.lock() = Some(Arc::clone(reason));
+            break;
         }
     }
     // Closes the file before anybody hears that it is closed.

@@ -59,8 +59,8 @@ pub(crate) struct Settled {
 #[derive(Debug, Default)]
 pub(crate) struct Consequences {
     pub(crate) settled: Vec<Settled>,
-    /// The batch will be sent again.
-    pub(crate) retry: bool,
+    /// How many batches will be sent again.
+    pub(crate) retries: u64,
     /// The leader may be another node by now.
     pub(crate) stale_leader: bool,
     /// The producer was fenced and is finished.
@@ -284,7 +284,7 @@ impl Flight {
                 consequences.settled.extend(settled);
             }
         }
-        if consequences.retry {
+        if 0 < consequences.retries {
             self.failures = self.failures.saturating_add(1);
             self.retry_at = now + wait(self.failures);
         }
@@ -307,7 +307,7 @@ impl Flight {
         if entry.receipt.is_none() {
             self.abandon(index);
         } else {
-            consequences.retry = true;
+            consequences.retries += 1;
         }
     }
 
@@ -360,7 +360,7 @@ impl Flight {
             entry.in_doubt |= loss.in_doubt;
             entry.last_failure = Some(loss.reason.to_owned());
             if entry.receipt.is_some() && loss.permanent.is_none() {
-                consequences.retry = true;
+                consequences.retries += 1;
                 index += 1;
                 continue;
             }

@@ -14,9 +14,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::accumulator::Slot;
 use crate::flight::LinkId;
 
-/// Requests handed to a stream that the transport has not taken yet. The batches in them are
-/// bounded by the producer's buffer; this bounds the messages.
-pub(crate) const LINK_REQUESTS_MAX: usize = 64;
+/// Requests handed to a stream that the transport has not taken yet: enough that it never waits for
+/// us. The batches in them are bounded by the producer's buffer, except with acks=none: there this
+/// many requests may be held beside it.
+pub(crate) const LINK_REQUESTS_MAX: usize = 8;
 
 /// News from a stream.
 #[derive(Debug)]

@@ -310,9 +310,7 @@ impl Sender {
     }
 
     fn apply(&mut self, consequences: Consequences) {
-        if consequences.retry {
-            Counters::add(&self.shared.counters.retries, 1);
-        }
+        Counters::add(&self.shared.counters.retries, consequences.retries);
         for settled in consequences.settled {
             self.shared.settle(settled.receipt, settled.outcome);
         }

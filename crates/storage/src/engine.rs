@@ -179,6 +179,14 @@ pub enum Error {
     Dead(Arc<str>),
 }
 
+impl Error {
+    /// Whether there was no room on the disk: the same call may succeed when there is.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
 /// An append was refused. Nothing of it will become durable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {

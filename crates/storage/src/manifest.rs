@@ -191,16 +191,11 @@ impl Manifest {
         let result = work(&database);
         // redb refuses everything after a failed write. Nothing was committed when there was no
         // room for it, so that the file can be opened again.
-        if !matches!(&result, Err(error) if is_disk_full(error)) {
+        if !matches!(&result, Err(error) if error.is_disk_full()) {
             *slot = Some(database);
         }
         result
     }
-}
-
-/// Whether the error says that the disk is full.
-pub(crate) fn is_disk_full(error: &Error) -> bool {
-    matches!(error, Error::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
 }
 
 /// The contents of a manifest file that is only looked at: what an unclean stop left is repaired

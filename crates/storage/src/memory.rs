@@ -317,7 +317,7 @@ mod tests {
         InMemory { engine: Arc::new(engine), reports: Reports::default() }
     }
 
-    crate::contract_suite!(in_memory, 60);
+    crate::contract_suite!(in_memory, 30);
 
     #[test]
     fn a_full_memory_refuses_appends_and_takes_them_again_after_cleaning() {

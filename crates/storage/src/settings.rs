@@ -28,9 +28,9 @@ pub struct Settings {
     /// The number of segment and index files kept open for reading: 8 to 100000, 256 by default.
     /// Restart needed.
     pub open_files_max: u32,
-    /// How long an idempotent producer that stopped writing is remembered in checkpoints: 1 min to
-    /// 365 d, 1 d by default. Restart needed.
-    #[serde(with = "rafka_core::duration")]
+    /// How long checkpoints remember an idempotent producer that stopped writing. Not a key of its
+    /// own: whoever opens the engine sets what the broker goes by.
+    #[serde(skip)]
     pub producer_expiry: Duration,
     /// The journal.
     pub journal: journal::Settings,
@@ -68,13 +68,6 @@ impl Settings {
             &self.open_files_max,
             (8..=100_000).contains(&self.open_files_max),
             "8 to 100000",
-        )?;
-        check(
-            "producer_expiry",
-            &rafka_core::duration::Display(self.producer_expiry),
-            (Duration::from_mins(1)..=Duration::from_hours(24 * 365))
-                .contains(&self.producer_expiry),
-            "1 min to 365 d",
         )?;
         self.journal.validate().map_err(|error| InvalidSetting {
             key: format!("journal.{}", error.key),
@@ -122,7 +115,6 @@ mod tests {
         check(None, |s| s.sidecar_bytes = Some(ByteSize::mib(1)));
         check(Some("sidecar_bytes"), |s| s.sidecar_bytes = Some(ByteSize::kib(1)));
         check(Some("open_files_max"), |s| s.open_files_max = 7);
-        check(Some("producer_expiry"), |s| s.producer_expiry = Duration::from_secs(1));
         check(Some("journal.writers"), |s| s.journal.writers = 0);
     }
 

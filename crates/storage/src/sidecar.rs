@@ -160,10 +160,21 @@ impl Sidecar {
     /// Keeps a batch that is on disk too. It is copied into memory of its own: a slice would keep
     /// the whole frame or read buffer alive that it came in.
     pub(crate) fn keep(&self, key: Key, batch: &Batch) {
-        // What would take most of a shard would only push everything else out.
-        if weight(batch) < self.cache.shard_capacity() / 2 {
+        if self.fits(batch) {
             self.cache.insert(key, batch.detached());
         }
+    }
+
+    /// Keeps a batch that is on disk too and has memory of its own, as those of a tail have.
+    pub(crate) fn keep_own(&self, key: Key, batch: &Batch) {
+        if self.fits(batch) {
+            self.cache.insert(key, batch.clone());
+        }
+    }
+
+    /// What would take most of a shard would only push everything else out.
+    fn fits(&self, batch: &Batch) -> bool {
+        weight(batch) < self.cache.shard_capacity() / 2
     }
 
     /// Adds to `taken` what is cached from the batch on that begins at `key.base`, in one unbroken
@@ -282,6 +293,16 @@ mod tests {
         };
         let (one, two) = (read(), read());
         assert_eq!(one.as_ptr(), two.as_ptr());
+    }
+
+    #[test]
+    fn a_batch_of_the_tail_is_kept_without_a_copy() {
+        let sidecar = Sidecar::new(ByteSize::mib(1));
+        let original = batch(0, b"value");
+        sidecar.keep_own(key(0), &original);
+        let mut taken = Taken::new(ByteSize(1));
+        sidecar.read(key(0), Offset(1), &mut taken);
+        assert_eq!(taken.batches[0].records.as_ptr(), original.records.as_ptr());
     }
 
     #[test]

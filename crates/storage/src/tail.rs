@@ -5,15 +5,10 @@ use std::collections::VecDeque;
 use rafka_core::{Batch, ByteSize, Offset, Timestamp, batch};
 
 use crate::TimedOffset;
+use crate::segment::INFLATE_MAX;
 
 /// What a batch in memory takes beside its bytes: its parsed header, and its place in a queue.
 pub(crate) const BATCH_OVERHEAD: u64 = 160;
-
-/// The most that the records of one batch may take inflated when they are searched by time.
-///
-/// 64 times the default of `max.message.bytes`: honest data compresses less than that on average,
-/// and a batch beyond it answers with its first offset instead of being inflated further.
-pub(crate) const INFLATE_MAX: ByteSize = ByteSize::mib(64);
 
 /// What a batch counts against a budget of memory.
 pub(crate) fn weight(batch: &Batch) -> u64 {

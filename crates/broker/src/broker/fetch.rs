@@ -74,8 +74,13 @@ impl Inner {
         for position in &request.positions {
             // Once the bytes are used up, the rest only tells where it stands.
             let limit = (nothing_yet || left.0 != 0).then(|| left.min(position.bytes_max));
-            let result = self.read_position(position, limit, request.isolation).await;
-            if let Ok(Fetched { batches, .. }) = &result {
+            let mut result = self.read_position(position, limit, request.isolation).await;
+            if let Ok(Fetched { batches, .. }) = &mut result {
+                // Only the first batch of an answer may be larger than the limit.
+                if !nothing_yet && batches.first().is_some_and(|batch| left.as_usize() < batch.len())
+                {
+                    batches.clear();
+                }
                 nothing_yet &= batches.is_empty();
                 let bytes: usize = batches.iter().map(Batch::len).sum();
                 left = ByteSize(left.0.saturating_sub(bytes as u64));

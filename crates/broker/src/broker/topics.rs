@@ -40,9 +40,15 @@ impl Broker {
             let message = format!("topic {} belongs to the broker and stays", topic.name);
             return Err(Error::new(ErrorCode::PolicyViolation, message));
         }
-        self.inner.metadata.delete_topic(topic.id).await.map_err(refused)?;
-        self.inner.groups.forget_topic(topic.name.clone()).await;
-        Ok(())
+        let inner = Arc::clone(&self.inner);
+        // A task of its own sees it through: if who asked went away between the two steps, a topic of
+        // the same name would be read from the offsets of this one.
+        let deleting = self.inner.tasks.spawn(async move {
+            inner.metadata.delete_topic(topic.id).await.map_err(refused)?;
+            inner.groups.forget_topic(topic.name.clone()).await;
+            Ok(())
+        });
+        deleting.await.unwrap_or_else(|_ended| Err(ErrorCode::UnknownServer.into()))
     }
 
     /// Gives a topic more partitions, `total` in all.

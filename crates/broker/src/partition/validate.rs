@@ -1,5 +1,7 @@
 //! Pure: what a client's batch must fulfil before it may enter a log.
 
+use std::ops::RangeInclusive;
+
 use rafka_core::batch::{RecordView, TimestampType};
 use rafka_core::{Batch, ByteSize, ErrorCode, Timestamp, batch};
 use rafka_metadata::topic_config::TopicConfig;
@@ -67,11 +69,12 @@ fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
 /// Walks over the records and returns their largest timestamp.
 fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<Timestamp, Error> {
     let mut records = batch.records(INFLATED_BYTES_MAX).map_err(damaged)?;
+    let accepted = Accepted::new(config, now);
     let mut timestamp_max = Timestamp::NONE;
     let mut index = 0;
     while let Some(view) = records.next_view() {
         let view = view.map_err(damaged)?;
-        check_record(&view, index, config, now)?;
+        accepted.check(&view, index)?;
         if view.has_headers() {
             records.check_headers(&view).map_err(damaged)?;
         }
@@ -81,33 +84,50 @@ fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<
     Ok(timestamp_max)
 }
 
-fn check_record(
-    view: &RecordView,
-    index: i32,
-    config: &TopicConfig,
-    now: Timestamp,
-) -> Result<(), Error> {
-    if view.offset_delta != index {
-        return Err(invalid(format!("record {index} has offset delta {}", view.offset_delta)));
+/// What records of a topic may be like at some moment.
+struct Accepted {
+    needs_key: bool,
+    /// `None` where the broker gives the time.
+    timestamps: Option<RangeInclusive<Timestamp>>,
+}
+
+impl Accepted {
+    fn new(config: &TopicConfig, now: Timestamp) -> Self {
+        let earliest = now.minus(config.timestamp_before_max).max(Timestamp(0));
+        let latest = now.plus(config.timestamp_after_max);
+        let by_client = config.timestamp_type == TimestampType::CreateTime;
+        Self {
+            needs_key: config.log.cleanup.compact,
+            timestamps: by_client.then_some(earliest..=latest),
+        }
     }
-    if config.log.cleanup.compact && view.key.is_none() {
-        let message = format!("record {index} has no key, which a compacted topic requires");
-        return Err(invalid(message));
+
+    fn check(&self, view: &RecordView, index: i32) -> Result<(), Error> {
+        if view.offset_delta != index {
+            return Err(invalid(format!("record {index} has offset delta {}", view.offset_delta)));
+        }
+        if self.needs_key && view.key.is_none() {
+            let message = format!("record {index} has no key, which a compacted topic requires");
+            return Err(invalid(message));
+        }
+        match &self.timestamps {
+            Some(accepted)
+                if view.timestamp != Timestamp::NONE && !accepted.contains(&view.timestamp) =>
+            {
+                Err(bad_time(view.timestamp, index, accepted))
+            }
+            _ => Ok(()),
+        }
     }
-    let timestamp = view.timestamp;
-    if config.timestamp_type == TimestampType::LogAppendTime || timestamp == Timestamp::NONE {
-        return Ok(());
-    }
-    let earliest = now.minus(config.timestamp_before_max).max(Timestamp(0));
-    let latest = now.plus(config.timestamp_after_max);
-    if (earliest..=latest).contains(&timestamp) {
-        return Ok(());
-    }
+}
+
+fn bad_time(timestamp: Timestamp, index: i32, accepted: &RangeInclusive<Timestamp>) -> Error {
+    let (earliest, latest) = (accepted.start(), accepted.end());
     let message = format!(
         "record {index} has timestamp {timestamp}, accepted are {earliest} to {latest} \
          (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
     );
-    Err(Error::new(ErrorCode::InvalidTimestamp, message))
+    Error::new(ErrorCode::InvalidTimestamp, message)
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -1,17 +1,20 @@
 //! Kills and power cuts at any moment, with producers in flight that send again.
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use futures_util::FutureExt as _;
 use rafka_broker::Pending;
 use rafka_broker::offsets::Spec;
 use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::{Batch, ErrorCode, ProducerId, TopicName};
+use rafka_storage::Engine as _;
+use rafka_storage::disk::Disk as _;
 
 use crate::client::{
     WAIT, answer, bound, code, fetch, from, numbered, position, produced, read_all, send, values,
 };
-use crate::node::{Ground, Node, small};
+use crate::node::{DIR, Ground, Node, small};
 
 const ROUNDS: u64 = 40;
 const PARTITIONS: i32 = 3;
@@ -106,7 +109,8 @@ async fn start(ground: &Ground, rng: &mut Rng) -> Node {
     ground.start().await.expect("what was left can be started on")
 }
 
-async fn round(seed: u64) {
+/// One node's lives.
+async fn check(seed: u64) {
     let mut rng = rng::from_seed(seed);
     let node = Ground::new(seed, small()).start().await.expect("an empty disk can be used");
     let topic = node.create_topic("ledger", PARTITIONS.unsigned_abs(), &[]).await;
@@ -162,7 +166,7 @@ async fn round(seed: u64) {
 #[tokio::test]
 async fn wherever_a_node_dies_each_record_is_there_once_at_the_offset_it_was_acked_with() {
     for seed in 0..ROUNDS {
-        round(seed).await;
+        check(seed).await;
     }
 }
 
@@ -192,7 +196,7 @@ async fn what_was_not_acked_before_a_power_cut_was_never_shown_either() {
     let unacked = send(&node, &topic, 0, numbered(&node, ProducerId(1), 0)).await;
     let node = node.power_cut().await;
     let lost = answer(unacked).await;
-    assert_eq!(code(&lost), Some(ErrorCode::NotLeaderOrFollower));
+    assert_eq!(code(&lost), Some(ErrorCode::RequestTimedOut), "whoever waits is told the truth");
     assert_eq!(values(&read_all(&node, &topic, 0).await), [(0, "kept".to_owned())]);
     assert_eq!(produced(&node, &topic, b"next").await, 1);
 }
@@ -256,4 +260,27 @@ async fn a_deleted_topic_stays_deleted_and_its_successor_is_empty() {
         assert_eq!(values(&read_all(&node, &topic, 0).await), [(0, "new".to_owned())]);
         node.broker.delete_topic(topic.into()).await.expect("it exists");
     }
+}
+
+#[tokio::test]
+async fn logs_that_belong_to_no_topic_are_kept_and_not_served() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    produced(&node, &topic, b"perhaps the only copy").await;
+    node.engine.flush().expect("the disk works");
+    node.place.disk.kill();
+    let ground = node.bury().await;
+    let metadata = Path::new(DIR).join("metadata.redb");
+    ground.disk.remove(&metadata).expect("it was there");
+    let node = ground.start().await.expect("what is left can be started on");
+    assert!(node.broker.list_topics().is_empty());
+    let before = node.engine.existing().expect("the manifest can be read");
+    assert_eq!(before.len(), 1);
+    // A topic of the same name is another one.
+    let topic = node.create_topic("orders", 1, &[]).await;
+    assert_eq!(read_all(&node, &topic, 0).await, []);
+    node.engine.step();
+    node.broker.clean().await;
+    let node = node.power_cut().await;
+    assert!(node.engine.existing().expect("the manifest can be read").is_superset(&before));
 }

@@ -121,8 +121,8 @@ impl Ground {
             Place::File { disk, path: Path::new(DIR).join("metadata.redb") },
             started.node,
             rafka_metadata::Settings::default(),
-            rng::from_seed(2),
-            follower.into_observer(),
+            rng::from_seed(self.disk.changes() + 1),
+            follower.into_observer(Arc::clone(&table) as _),
         )
         .map_err(|error| format!("{error:?}"))?;
         let parts = Parts {
@@ -130,7 +130,7 @@ impl Ground {
             engine: Arc::clone(&engine) as Arc<dyn Engine>,
             metadata,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            rng: rng::from_seed(3),
+            rng: rng::from_seed(self.disk.changes() + 2),
         };
         let settings = self.settings.broker.clone();
         match Broker::start(parts, settings, Addresses::default()).await {

@@ -86,6 +86,7 @@ impl Records {
     }
 
     /// The next record without allocating for it. `None` after the last one or an error.
+    #[inline]
     pub fn next_view(&mut self) -> Option<Result<RecordView, Error>> {
         if self.index == self.count {
             if self.position == self.bytes.len() {
@@ -159,6 +160,7 @@ impl Records {
         }
     }
 
+    #[inline]
     fn parse_view(&mut self) -> Result<RecordView, Error> {
         let cut = || self.broken("it is cut off");
         let mut frame = self.cursor(self.position..self.bytes.len());
@@ -202,6 +204,7 @@ impl Records {
         Cursor { rest: self.bytes.get(range).unwrap_or_default(), end }
     }
 
+    #[cold]
     fn broken(&self, rule: &'static str) -> Error {
         Error::Record { index: self.index, rule }
     }
@@ -228,6 +231,7 @@ impl Cursor<'_> {
     }
 
     /// Takes a length and that many bytes: `Some(None)` for the null field, `None` if cut off.
+    #[inline]
     fn field(&mut self) -> Option<Option<Range<usize>>> {
         let length = varint::take_i32(&mut self.rest)?;
         let Ok(length) = usize::try_from(length) else {

@@ -7,7 +7,17 @@ use bytes::{BufMut, BytesMut};
 const LEN_MAX: u32 = 10;
 
 /// Takes an unsigned varint off the front. `None` if the bytes end first or it has over 64 bits.
+#[inline]
 fn take_unsigned(bytes: &mut &[u8]) -> Option<u64> {
+    // Nearly all have one byte: the deltas, lengths and counts of small records.
+    if let [byte @ ..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
+    take_long(bytes)
+}
+
+fn take_long(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for index in 0..LEN_MAX {
         let (byte, rest) = bytes.split_first()?;
@@ -25,12 +35,14 @@ fn take_unsigned(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 /// Takes a zigzag varint of up to 64 bits off the front.
+#[inline]
 pub(super) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
     let zigzag = take_unsigned(bytes)?;
     Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
 }
 
 /// Takes a zigzag varint of up to 32 bits off the front.
+#[inline]
 pub(super) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
     i32::try_from(take_i64(bytes)?).ok()
 }

@@ -1,6 +1,12 @@
 //! Pure: finds where gRPC messages begin in the frames of a body.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use tonic::Status;
+
+/// A message of this size or more comes in pieces of its own.
+const CUT_FROM: usize = 4 << 10;
 
 /// The compression flag and the length, which come before each message.
 const PREFIX_LEN: usize = 5;
@@ -19,6 +25,33 @@ impl From<TooLarge> for Status {
     }
 }
 
+/// What was found in one frame.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The sizes, with prefix, of messages whose length is known now.
+    pub(super) begun: Vec<usize>,
+    /// Where the contents of large messages begin and where they end, ascending. The decoder makes
+    /// room when it has read a prefix; what has come with it by then would be moved, and what comes
+    /// behind the message would make the room grow.
+    cuts: Vec<usize>,
+}
+
+impl Found {
+    /// The pieces in which the frame is to be handed on.
+    pub(super) fn pieces(&self, mut data: Bytes) -> VecDeque<Bytes> {
+        let mut from = 0;
+        let mut pieces = VecDeque::with_capacity(self.cuts.len() + 1);
+        for cut in &self.cuts {
+            pieces.push_back(data.split_to(cut - from));
+            from = *cut;
+        }
+        if !data.is_empty() {
+            pieces.push_back(data);
+        }
+        pieces
+    }
+}
+
 /// Follows the messages of one body.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -28,11 +61,13 @@ pub(super) struct Splitter {
     prefix_len: usize,
     /// What is still to come of the present message.
     left: usize,
+    /// Whether the present message comes in pieces of its own.
+    is_large: bool,
 }
 
 impl Splitter {
     pub(super) fn new(message_max: usize) -> Self {
-        Self { message_max, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0 }
+        Self { message_max, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, is_large: false }
     }
 
     /// Whether a message or its prefix has begun and not ended.
@@ -40,15 +75,18 @@ impl Splitter {
         0 < self.left || 0 < self.prefix_len
     }
 
-    /// Takes the next bytes of the body; the sizes, with prefix, of messages whose length is known
-    /// now.
-    pub(super) fn begun_in(&mut self, mut data: &[u8]) -> Result<Vec<usize>, TooLarge> {
-        let mut begun = Vec::new();
+    /// Takes the next bytes of the body.
+    pub(super) fn take(&mut self, frame: &[u8]) -> Result<Found, TooLarge> {
+        let mut data = frame;
+        let mut seen = Found::default();
         while !data.is_empty() {
             if 0 < self.left {
                 let (_, rest) = data.split_at(self.left.min(data.len()));
                 self.left -= data.len() - rest.len();
                 data = rest;
+                if self.left == 0 && self.is_large {
+                    seen.cuts.push(frame.len() - data.len());
+                }
                 continue;
             }
             let missing = &mut self.prefix[self.prefix_len..];
@@ -65,10 +103,14 @@ impl Splitter {
                 }
                 self.prefix_len = 0;
                 self.left = found;
-                begun.push(PREFIX_LEN + found);
+                self.is_large = CUT_FROM <= found;
+                if self.is_large {
+                    seen.cuts.push(frame.len() - data.len());
+                }
+                seen.begun.push(PREFIX_LEN + found);
             }
         }
-        Ok(begun)
+        Ok(seen)
     }
 }
 
@@ -90,7 +132,7 @@ mod tests {
             let mut splitter = Splitter::new(10);
             let mut found = Vec::new();
             for frame in body.chunks(frame_len) {
-                found.extend(splitter.begun_in(frame).expect("all are small enough"));
+                found.extend(splitter.take(frame).expect("all are small enough").begun);
             }
             assert_eq!(found, [8, 5, 15, 6], "frames of {frame_len}");
             assert!(!splitter.is_inside_message(), "frames of {frame_len}");
@@ -98,19 +140,45 @@ mod tests {
     }
 
     #[test]
+    fn a_large_message_comes_in_pieces_of_its_own() {
+        let large = u32::try_from(CUT_FROM).expect("small");
+        let body: Vec<u8> = [3, large, 10, large + 1, 2].into_iter().flat_map(message).collect();
+        let begins = [3 + 5 + 5, body.len() - (2 + 5) - (CUT_FROM + 1)];
+        let ends = [begins[0] + CUT_FROM, body.len() - (2 + 5)];
+        for frame_len in 1..=body.len() {
+            let mut splitter = Splitter::new(usize::MAX);
+            let mut cuts = Vec::new();
+            let mut read = 0;
+            for frame in body.chunks(frame_len) {
+                let found = splitter.take(frame).expect("any size is allowed");
+                let pieces = found.pieces(Bytes::copy_from_slice(frame));
+                assert_eq!(pieces.iter().flatten().copied().collect::<Vec<u8>>(), frame);
+                assert!(pieces.iter().all(|piece| !piece.is_empty()), "frames of {frame_len}");
+                for piece in pieces {
+                    read += piece.len();
+                    cuts.push(read);
+                }
+            }
+            for cut in begins.into_iter().chain(ends) {
+                assert!(cuts.contains(&cut), "frames of {frame_len}: {cut} is not in {cuts:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_message_is_known_as_soon_as_its_length_is() {
         let mut splitter = Splitter::new(10);
         let body = message(10);
-        assert_eq!(splitter.begun_in(&body[..4]), Ok(vec![]));
+        assert_eq!(splitter.take(&body[..4]), Ok(Found::default()));
         assert!(splitter.is_inside_message());
-        assert_eq!(splitter.begun_in(&body[4..5]), Ok(vec![15]));
+        assert_eq!(splitter.take(&body[4..5]).map(|found| found.begun), Ok(vec![15]));
         assert!(splitter.is_inside_message());
     }
 
     #[test]
     fn a_length_above_the_limit_is_refused_before_anything_follows() {
         let check = |prefix: [u8; 5], found| {
-            assert_eq!(Splitter::new(10).begun_in(&prefix), Err(TooLarge { found, max: 10 }));
+            assert_eq!(Splitter::new(10).take(&prefix), Err(TooLarge { found, max: 10 }));
         };
         check([0, 0, 0, 0, 11], 11);
         check([0, 0x7f, 0xff, 0xff, 0xff], 0x7fff_ffff);

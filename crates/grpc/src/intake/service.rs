@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt as _, Map};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use rafka_core::ByteSize;
 use tonic::Status;
 use tonic::body::Body;
@@ -69,9 +71,24 @@ impl Service<Request<Body>> for Door {
         let request = Request::from_parts(parts, Body::new(intake));
         self.routes.call(request).map(Box::new(
             move |answer: Result<Response<Body>, Infallible>| {
-                answer.map(|answer| answer.map(|body| Answer { body, _call: call }))
+                answer.map(|mut answer| {
+                    let own = answer.extensions_mut().remove::<OwnBody>();
+                    let own = own.and_then(|own| own.0.lock().take());
+                    answer.map(|body| Answer { body: own.unwrap_or(body), _call: call })
+                })
             },
         ))
+    }
+}
+
+/// A body that a handler leaves in its response's extensions, to take the place of the one that
+/// tonic makes. Status included: tonic adds nothing to it.
+#[derive(Clone)]
+pub(crate) struct OwnBody(Arc<Mutex<Option<Body>>>);
+
+impl OwnBody {
+    pub(crate) fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
     }
 }
 

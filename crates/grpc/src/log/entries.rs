@@ -16,6 +16,11 @@ use super::plain::{self, Plain};
 use crate::convert;
 use crate::gateway::Gateway;
 
+/// A batch stays where it came if it is at least this share of its frame: the storage counts the
+/// batch, and the rest of the frame is memory that nobody counts.
+const OWN_SHARE_NUMERATOR: usize = 7;
+const OWN_SHARE_DENOMINATOR: usize = 8;
+
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 
@@ -153,12 +158,13 @@ fn batches(
         return Err(no_data());
     }
     let total = bytes.len();
+    let own_len_min = frame_bytes / OWN_SHARE_DENOMINATOR * OWN_SHARE_NUMERATOR;
     let mut batches = Vec::new();
     loop {
         let position = total - bytes.len();
         match Batch::split_first(&mut bytes) {
-            // A small batch would keep the whole frame in memory for as long as it is read.
-            Ok(Some(batch)) if batch.len() < frame_bytes / 2 => batches.push(batch.detached()),
+            // It would keep the whole frame in memory for as long as it is read.
+            Ok(Some(batch)) if batch.len() < own_len_min => batches.push(batch.detached()),
             Ok(Some(batch)) => batches.push(batch),
             Ok(None) => return Ok(batches),
             Err(error) => {

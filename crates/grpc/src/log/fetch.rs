@@ -1,19 +1,22 @@
 //! A fetch stream: reads on from its positions for as long as the client listens.
 
+mod wire;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rafka_broker::Error;
 use rafka_broker::fetch::{Fetched, Isolation};
 use rafka_broker::offsets::{self, Spec};
 use rafka_core::{Batch, ByteSize, Offset, PartitionIndex};
-use rafka_proto::v1::{FetchPartition, FetchRequest, FetchResponse, FetchedPartition};
+use rafka_proto::v1::{FetchPartition, FetchRequest, FetchedPartition};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio_stream::Stream;
 use tonic::Status;
+use tonic::body::Body;
 
+use self::wire::{Message, Part};
 use super::reader::{Lot, Manner, Reader, Tracked};
 use super::unpack::{Marks, Packed, Unpacked, Unpacker};
 use crate::convert;
@@ -32,7 +35,7 @@ pub(super) struct Session {
     /// Records on their way, if they are decoded.
     unpacker: Unpacker,
     /// Messages that are ready.
-    ready: VecDeque<FetchResponse>,
+    ready: VecDeque<Message>,
     is_over: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -65,7 +68,7 @@ impl Session {
         };
         let mut ready = VecDeque::new();
         if !refused.is_empty() {
-            ready.push_back(FetchResponse { partitions: refused });
+            ready.push_back(refused.into_iter().map(Part::from).collect());
         }
         Ok(Self {
             reader: Reader::new(Arc::clone(&gateway), manner, tracked),
@@ -79,14 +82,15 @@ impl Session {
         })
     }
 
-    /// The stream of its messages. Dropped, it reads no more.
-    pub(super) fn into_stream(self) -> impl Stream<Item = Result<FetchResponse, Status>> {
-        futures_util::stream::unfold(Box::new(self), |mut session| async move {
-            session.next().await.map(|message| (message, session))
-        })
+    /// Its messages and its status, as the body of the response. Dropped, it reads no more.
+    pub(super) fn into_body(self) -> Body {
+        Body::new(wire::Body::new(futures_util::stream::unfold(
+            Box::new(self),
+            |mut session| async move { session.next().await.map(|message| (message, session)) },
+        )))
     }
 
-    async fn next(&mut self) -> Option<Result<FetchResponse, Status>> {
+    async fn next(&mut self) -> Option<Result<Message, Status>> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Some(Ok(message));
@@ -95,8 +99,7 @@ impl Session {
                 if unpacked.error.is_some() {
                     self.reader.remove(&unpacked.name, unpacked.partition);
                 }
-                let partitions = shown(unpacked);
-                return Some(Ok(FetchResponse { partitions }));
+                return Some(Ok(shown(unpacked).into_iter().map(Part::from).collect()));
             }
             if self.is_over || self.reader.is_done() {
                 return None;
@@ -115,7 +118,7 @@ impl Session {
 
     /// Makes a message of what a round brought; what is to be decoded comes after it.
     fn take(&mut self, lots: Vec<Lot>) {
-        let mut partitions = Vec::new();
+        let mut parts = Vec::new();
         for Lot { name, partition, from, result } in lots {
             match result {
                 Ok(fetched) if self.is_decoded && !fetched.batches.is_empty() => {
@@ -123,12 +126,12 @@ impl Session {
                     let batches = fetched.batches.into();
                     self.unpacker.add(Packed { name, partition, from, batches, marks });
                 }
-                Ok(fetched) => partitions.push(raw(name, partition, from, &fetched)),
-                Err(error) => partitions.push(failed(name, partition, &error)),
+                Ok(fetched) => parts.push(raw(name, partition, from, fetched)),
+                Err(error) => parts.push(failed(name, partition, &error).into()),
             }
         }
-        if !partitions.is_empty() {
-            self.ready.push_back(FetchResponse { partitions });
+        if !parts.is_empty() {
+            self.ready.push_back(parts);
         }
     }
 }
@@ -213,27 +216,20 @@ async fn with_ends(
     (reachable, refused)
 }
 
-fn raw(topic: String, partition: i32, from: Offset, fetched: &Fetched) -> FetchedPartition {
+fn raw(topic: String, partition: i32, from: Offset, fetched: Fetched) -> Part {
     let next = fetched.batches.last().map_or(from, Batch::next_offset);
-    FetchedPartition {
+    let about = FetchedPartition {
         topic,
         partition,
         error: None,
-        batches: joined(&fetched.batches),
+        batches: Bytes::new(),
         records: Vec::new(),
         next_offset: next.max(from).0,
         high_watermark: fetched.high_watermark.0,
         last_stable_offset: fetched.last_stable_offset.0,
         log_start_offset: fetched.log_start.0,
-    }
-}
-
-fn joined(batches: &[Batch]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(batches.iter().map(Batch::len).sum());
-    for batch in batches {
-        batch.put(&mut bytes);
-    }
-    bytes.freeze()
+    };
+    Part { about, batches: fetched.batches }
 }
 
 fn shown(unpacked: Unpacked) -> Vec<FetchedPartition> {

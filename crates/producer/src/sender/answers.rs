@@ -81,7 +81,7 @@ impl Sender {
         for index in 0..self.flights.len() {
             let consequences = self.flights[index].link_lost(link, &loss);
             // Who led there may lead no longer.
-            if consequences.retry {
+            if 0 < consequences.retries {
                 let topic = self.flights[index].partition().topic.clone();
                 self.wanted.insert(topic);
             }

@@ -13,7 +13,8 @@ use crate::tail::end_after;
 use crate::{AppendError, Appended, Error, LogId};
 
 /// Batches below this are copied when they are appended. They are often slices of a larger frame,
-/// which would live for as long as one of them is pinned; larger ones make up most of their frame.
+/// which would live for as long as one of them is held; of larger ones the gateways make sure that
+/// they make up most of their frame.
 const COPY_BELOW: ByteSize = ByteSize::kib(16);
 
 /// A log with this much in memory is flushed: a chunk that disks write at full speed.

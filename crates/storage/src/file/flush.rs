@@ -13,7 +13,7 @@ use super::log::{Folded, Log, State};
 use super::shared::full_message;
 use super::stats::Counters;
 use super::write::{SegmentRow, Sync, Target};
-use crate::manifest::{self, Change, Checkpoint, Covered};
+use crate::manifest::{Change, Checkpoint, Covered};
 use crate::segment::Segment;
 use crate::sidecar::Key;
 use crate::{Error, LogSettings};
@@ -72,7 +72,7 @@ impl Inner {
             match self.write(&mut work, sync) {
                 Ok(checkpoint) => written.push((work, checkpoint)),
                 // The logs before this one are as good as written.
-                Err(error) if manifest::is_disk_full(&error) => {
+                Err(error) if error.is_disk_full() => {
                     stopped = Some(error);
                     break;
                 }
@@ -106,7 +106,7 @@ impl Inner {
         let mut row = SegmentRow::new(target, work.segments.clone());
         let written = work.append_to(&mut row).and_then(|bytes| Ok((row.finish()?, bytes)));
         let (segments, bytes) = match written {
-            Err(error) if manifest::is_disk_full(&error) => {
+            Err(error) if error.is_disk_full() => {
                 row.abandon(&work.segments);
                 return Err(error);
             }
@@ -136,7 +136,7 @@ impl Inner {
         // truncated meanwhile, nobody will look for them under this generation.
         for (batch, _) in &batches {
             let key = Key { log: log.id, generation, base: batch.base_offset() };
-            self.shared.sidecar.keep(key, batch);
+            self.shared.sidecar.keep_own(key, batch);
         }
         let mut state = log.state.lock();
         let before = state.tail_weight();
@@ -169,7 +169,7 @@ impl Inner {
 
     /// Says what a failed write means: a full disk passes, anything else does not.
     pub(super) fn judge(&self, error: &Error) {
-        if manifest::is_disk_full(error) {
+        if error.is_disk_full() {
             Counters::add(&self.counters.flushes_put_off, 1);
             self.look_at_space();
             // It is tried again every second; one line is enough.

@@ -206,6 +206,22 @@ impl State {
         }
     }
 
+    /// The first segment that may hold something at `from` or above that is read from segments, and
+    /// that `fits`.
+    pub(super) fn segment_from(
+        &self,
+        from: Offset,
+        fits: impl Fn(&Segment) -> bool,
+    ) -> Option<&Segment> {
+        let in_segments = self.in_segments();
+        if in_segments <= from {
+            return None;
+        }
+        let first = self.segments.partition_point(|segment| segment.end <= from);
+        let segment = self.segments.iter().skip(first).find(|segment| fits(segment))?;
+        (segment.base < in_segments).then_some(segment)
+    }
+
     pub(super) fn tail_weight(&self) -> u64 {
         self.tail.as_ref().map_or(0, |tail| tail.weight())
     }

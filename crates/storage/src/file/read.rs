@@ -105,14 +105,12 @@ impl Inner {
             if below.min(state.end) <= from {
                 return Ok(Some(Vec::new()));
             }
-            let in_segments = state.in_segments();
-            // Compaction may have left nothing below the tail.
-            let is_above = state.segments.last().is_none_or(|last| last.end <= from);
-            if in_segments <= from || is_above {
+            // Compaction may have left nothing between here and the tail.
+            if state.segment_from(from, |_| true).is_none() {
                 let tail = state.tail.as_ref();
                 return Ok(Some(tail.map_or_else(Vec::new, |tail| tail.read(from, below, limit))));
             }
-            (Key { log: log.id, generation: state.generation, base: from }, in_segments)
+            (Key { log: log.id, generation: state.generation, base: from }, state.in_segments())
         };
         let mut taken = Taken::new(limit);
         let next = self.shared.sidecar.read(key, below.min(in_segments), &mut taken);
@@ -221,15 +219,8 @@ impl Found {
         from: Offset,
         fits: impl Fn(&Segment) -> bool,
     ) -> Option<Self> {
-        let readable = state.in_segments();
-        let after = state.segments.partition_point(|segment| segment.end <= from);
-        let segment = state.segments.get(after..)?.iter().find(|segment| fits(segment))?;
-        let is_readable = from < readable && segment.base < readable;
-        is_readable.then(|| Self {
-            segment: segment.clone(),
-            generation: state.generation,
-            readable,
-        })
+        let segment = state.segment_from(from, fits)?.clone();
+        Some(Self { segment, generation: state.generation, readable: state.in_segments() })
     }
 
     /// Whether the log has been neither cut nor cleaned where the segment is.

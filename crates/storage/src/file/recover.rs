@@ -203,7 +203,7 @@ impl Inner {
         }
         match self.flush_all() {
             // It was in memory before, too, and a node with a full disk should serve what it has.
-            Err(error) if manifest::is_disk_full(&error) => Ok(()),
+            Err(error) if error.is_disk_full() => Ok(()),
             flushed => flushed,
         }
     }

@@ -250,6 +250,11 @@ impl Machine {
         report
     }
 
+    /// Whoever was telling the sink does not come back.
+    pub(super) fn give_up_reporting(&mut self) {
+        self.reporting = false;
+    }
+
     pub(super) fn release(&mut self, below: Sequence) {
         self.space.release(below, self.durable);
     }

@@ -321,6 +321,7 @@ impl Shared {
     fn report(&self) {
         let lane: Durability = self.files.lane;
         let mut report = self.machine.lock().next_report(false);
+        let telling = Telling { shared: self };
         while let Some(news) = report {
             match news {
                 Report::Durable(below) => self.sink.durable(lane, below),
@@ -328,6 +329,7 @@ impl Shared {
             }
             report = self.machine.lock().next_report(true);
         }
+        drop(telling);
     }
 
     fn wake_upkeep(&self, machine: &Machine) {
@@ -347,6 +349,19 @@ fn wait(condvar: &Condvar, machine: &mut MutexGuard<'_, Machine>, limit: Option<
             condvar.wait_for(machine, limit);
         }
         None => condvar.wait(machine),
+    }
+}
+
+/// Gives up telling the sink if that panics, so that the thread's watch can tell it of the failure.
+struct Telling<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.machine.lock().give_up_reporting();
+        }
     }
 }
 

@@ -187,7 +187,7 @@ fn a_full_disk_refuses_the_commit_and_recovers_without_a_restart() {
         result.err()
     });
     let refused = refused.expect("64 KiB do not hold them all");
-    assert!(is_disk_full(&refused), "{refused}");
+    assert!(refused.is_disk_full(), "{refused}");
     disk.set_capacity(None);
     assert_eq!(manifest.load().expect("it is whole"), expected);
     let (changes, after) = changes(rng, &expected);

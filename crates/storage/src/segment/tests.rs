@@ -459,7 +459,7 @@ fn a_full_disk_costs_nothing_but_the_attempt() {
         .iter()
         .try_for_each(|batch| writer.append(&disk, batch, Timestamp(0)))
         .and_then(|()| writer.sync(&disk));
-    assert!(full.is_err_and(|error| crate::manifest::is_disk_full(&error)));
+    assert!(full.is_err_and(|error| error.is_disk_full()));
     drop(writer);
     assert_eq!(read_on(&store, &segment), (batches[..30].to_vec(), vec![]));
     disk.set_capacity(None);

@@ -11,7 +11,7 @@ use crate::contract::{Subject as _, sample};
 use crate::{Cleanup, Engine, LogId, ReadError};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
-const APPENDS: i64 = 1500;
+const APPENDS: i64 = 1000;
 
 /// A batch whose one record says where it is.
 fn batch(base: i64) -> Batch {

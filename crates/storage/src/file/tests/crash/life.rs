@@ -242,9 +242,12 @@ impl Lives {
 
     /// Changes what acked means for a log.
     fn switch(&mut self, log: usize) {
-        // With everything durable, the next flush ends the change.
+        // With everything durable, the next flush ends the change. More than one step, since the log
+        // may be in the middle of one already.
         self.end_writes();
-        self.bench.engine.step();
+        for _ in 0..3 {
+            self.bench.engine.step();
+        }
         self.hear();
         let log = &mut self.logs[log];
         log.settings.durability = match log.settings.durability {
