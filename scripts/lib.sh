@@ -7,6 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rafka="${RAFKA_BIN:-${CARGO_TARGET_DIR:-target}/release/rafka}"
 work="$(mktemp -d "${TMPDIR:-/tmp}/rafka-script-XXXXXX")"
 node_pid=""
+# A control group that the node shall start in, if any.
+node_group=""
 step="starting"
 
 say() { printf '%s\n' "$*"; }
@@ -28,6 +30,7 @@ finish() {
         wait "$node_pid" 2>/dev/null || true
     fi
     rm -rf "$work"
+    [[ -z "$node_group" ]] || rmdir "$node_group"
     if [[ $code -ne 0 ]]; then
         printf 'FAILED while: %s\n' "$step" >&2
     fi
@@ -61,9 +64,11 @@ is_ready() {
 # started again listens where the one before it did, as a service would.
 start_node() {
     : >"$work/ready"
-    "$rafka" serve --output json --data-dir "$work/data" --http-listen 127.0.0.1:0 \
-        --grpc-listen "${RAFKA_BROKERS:-127.0.0.1:0}" "$@" \
-        >"$work/ready" 2>>"$work/node.log" &
+    (
+        [[ -z "$node_group" ]] || echo "$BASHPID" >"$node_group/cgroup.procs"
+        exec "$rafka" serve --output json --data-dir "$work/data" --http-listen 127.0.0.1:0 \
+            --grpc-listen "${RAFKA_BROKERS:-127.0.0.1:0}" "$@"
+    ) >"$work/ready" 2>>"$work/node.log" &
     node_pid=$!
     wait_until 60 is_ready || fail "the node was not ready within 60 s"
     RAFKA_BROKERS="$(sed -n 's/.*"grpc":"\([^"]*\)".*/\1/p' "$work/ready")"

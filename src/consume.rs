@@ -191,7 +191,7 @@ async fn assign(args: &Args, topic: &TopicDescription, global: &Global) -> Outco
     Ok(Reading { consumer, ends: Some(ends) })
 }
 
-/// A poll gives no more than is wanted, so that nothing is committed that was not printed.
+/// A poll gives no more than is wanted.
 fn limit(settings: &mut rafka_consumer::Settings, args: &Args) {
     let wanted = args.count.and_then(|count| usize::try_from(count).ok());
     settings.poll_records_max = wanted.map_or(RECORDS_MAX, |count| count.clamp(1, RECORDS_MAX));
@@ -237,16 +237,28 @@ impl Reading {
             let records = self.consumer.poll(POLL_WAIT).await;
             let records = records.map_err(|error| explain(error, global))?;
             out.clear();
-            for record in records.iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            let wanted = records.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (printed, surplus) = records.split_at(wanted);
+            for record in printed {
                 shape.write(record, &mut out);
                 left -= 1;
             }
+            self.give_back(surplus);
             // Whoever reads may be slow; heartbeats go on meanwhile.
             if !tokio::task::block_in_place(|| print_while_open(&out))? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Moves back to the first of these of each partition, so that they are not committed.
+    fn give_back(&self, surplus: &[ConsumerRecord]) {
+        // The first of a partition is set last.
+        for record in surplus.iter().rev() {
+            // A partition that another member has by now is not ours to commit.
+            self.consumer.seek(&record.partition, record.offset).ok();
+        }
     }
 
     /// Whether everything was read that there was: without a group when reading began, in a group

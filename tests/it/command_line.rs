@@ -135,6 +135,18 @@ fn groups_remember_can_be_moved_and_deleted() {
 }
 
 #[test]
+fn a_member_commits_what_it_printed_and_nothing_beyond_its_count() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "2"]);
+    node.ok_with(&["produce", "t"], &numbered("k", 0..1000));
+    // More than one look for records gives: the last one gives more than is wanted.
+    let first = node.ok(&["consume", "t", "-g", "g", "-c", "700"]);
+    assert_eq!(first.lines().count(), 700);
+    let rest = node.ok(&["consume", "t", "-g", "g", "-e"]);
+    assert_eq!(rest.lines().count(), 300, "what was not printed is still to be consumed");
+}
+
+#[test]
 fn produce_ends_badly_unless_every_record_was_acknowledged() {
     let node = Node::start(&[]);
     node.ok(&["topic", "create", "small", "-p", "1", "-c", "max.message.bytes=1000"]);

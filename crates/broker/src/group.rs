@@ -22,7 +22,7 @@ mod settings;
 mod view;
 
 pub use coordinator::Coordinator;
-pub use log::OffsetsLog;
+pub use log::{OffsetsLog, Topics};
 pub use ops::{
     CommitOffsets, CommittedOffset, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription,
     GroupListing, GroupState, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave,

@@ -75,7 +75,8 @@ impl groups_server::Groups for Groups {
         &self,
         request: Request<CommitOffsetsRequest>,
     ) -> Result<Response<CommitOffsetsResponse>, Status> {
-        offsets::commit(&self.gateway.broker, request.into_inner()).await.map(Response::new)
+        let groups = self.gateway.broker.groups();
+        offsets::commit(groups, request.into_inner()).await.map(Response::new)
     }
 
     async fn fetch_offsets(

@@ -77,7 +77,8 @@ impl Inner {
             let mut result = self.read_position(position, limit, request.isolation).await;
             if let Ok(Fetched { batches, .. }) = &mut result {
                 // Only the first batch of an answer may be larger than the limit.
-                if !nothing_yet && batches.first().is_some_and(|batch| left.as_usize() < batch.len())
+                if !nothing_yet
+                    && batches.first().is_some_and(|batch| left.as_usize() < batch.len())
                 {
                     batches.clear();
                 }

@@ -11,7 +11,7 @@ use rafka_metadata::CreateTopic;
 use tokio::sync::OnceCell;
 
 use super::{Inner, topics};
-use crate::group::{OFFSETS_TOPIC, OffsetsLog};
+use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topics};
 use crate::partition::{AckState, Partition};
 use crate::{Error, TopicRef};
 
@@ -72,6 +72,11 @@ impl OffsetsLog for OffsetsPartitions {
     fn partition_count(&self) -> Option<u32> {
         let view = self.broker.upgrade()?.metadata.view();
         u32::try_from(view.topic(&self.topic)?.partitions.len()).ok()
+    }
+
+    fn topics(&self) -> Option<Topics> {
+        let view = self.broker.upgrade()?.metadata.view();
+        Some(Topics::new(move |name| u32::try_from(view.topic(name)?.partitions.len()).ok()))
     }
 
     fn ensure_topic(&self) -> BoxFuture<'static, Result<u32, Error>> {

@@ -1,6 +1,7 @@
 //! The coordinator of this node's groups: the handle that gateways call.
 
 mod command;
+mod load;
 mod owner;
 mod serve;
 mod shard;
@@ -66,12 +67,16 @@ impl Coordinator {
         self.commands.closed().await;
     }
 
-    /// This node leads the partition from `epoch` on: its groups are loaded, then served.
+    /// This node leads the partition from `epoch` on: its groups are loaded, then served. What they
+    /// have committed for topics that do not exist at the time of this call is forgotten.
     ///
     /// # Cancel safety
     /// Dropped before it ends, the coordinator may not have been told.
     pub async fn lead(&self, partition: PartitionIndex, epoch: Epoch) {
-        self.tell(Command::Lead { partition, epoch }).await;
+        // A coordinator that has ended leads nothing.
+        let Ok(place) = self.commands.reserve().await else { return };
+        // Now, and not when the owner comes to it: by then a topic may have been made again.
+        place.send(Command::Lead { partition, epoch, topics: self.log.topics() });
     }
 
     /// This node leads the partition no longer: who waits in its groups is told so.
@@ -151,7 +156,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// Kafka's codes 14 to 16, 22, 25, 27 and 82; nothing is committed then. Each partition has
-    /// its own result beside (1, 12, 15, 16, 28): after 15 and 16 it may yet be committed.
+    /// its own result beside (1, 3, 12, 15, 16, 28): after 15 and 16 it may yet be committed.
     ///
     /// # Cancel safety
     /// Dropped, the offsets may still be committed.

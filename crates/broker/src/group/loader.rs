@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rafka_core::{Batch, ByteSize, GroupId, Offset, batch};
+use rafka_core::{Batch, ByteSize, GroupId, Offset, TopicName, batch};
 
 use super::effects::Turn;
 use super::machine::Group;
@@ -81,6 +81,22 @@ impl Loader {
                 tracing::warn!(key_version, "passed over a record of an unknown kind");
             }
         }
+    }
+
+    /// Leaves the offsets of topics that are gone out of what was found; tells what it left out.
+    pub(super) fn leave_out(
+        &mut self,
+        is_gone: impl Fn(&TopicName) -> bool,
+    ) -> BTreeMap<GroupId, Vec<Partition>> {
+        let mut left_out = BTreeMap::new();
+        for (id, found) in &mut self.groups {
+            let gone = found.offsets.extract_if(.., |(topic, _), _| is_gone(topic));
+            let gone: Vec<Partition> = gone.map(|(partition, _)| partition).collect();
+            if !gone.is_empty() {
+                left_out.insert(id.clone(), gone);
+            }
+        }
+        left_out
     }
 
     /// The groups that the log speaks of.

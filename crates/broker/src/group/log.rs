@@ -1,9 +1,10 @@
 //! The seam between groups and the partitions of `__consumer_offsets`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex};
+use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicName};
 
 use crate::Error;
 
@@ -16,6 +17,9 @@ use crate::Error;
 pub trait OffsetsLog: Send + Sync + fmt::Debug + 'static {
     /// How many partitions the topic has. `None` before there is such a topic.
     fn partition_count(&self) -> Option<u32>;
+
+    /// All topics as they are now. `None` when the node is stopping and nobody knows any more.
+    fn topics(&self) -> Option<Topics>;
 
     /// Makes the topic if there is none, and tells how many partitions it has.
     ///
@@ -45,6 +49,37 @@ pub trait OffsetsLog: Send + Sync + fmt::Debug + 'static {
         from: Offset,
         limit: ByteSize,
     ) -> BoxFuture<'static, Result<Vec<Batch>, Error>>;
+}
+
+/// The topics that there were at one moment: changes after it are not seen. Cheap to clone.
+#[derive(Clone)]
+pub struct Topics(Arc<PartitionCount>);
+
+type PartitionCount = dyn Fn(&TopicName) -> Option<u32> + Send + Sync;
+
+impl Topics {
+    /// Topics with the partition counts that the function tells, which must not change over time.
+    #[must_use]
+    pub fn new(
+        partition_count: impl Fn(&TopicName) -> Option<u32> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(partition_count))
+    }
+
+    pub(super) fn contains(&self, topic: &TopicName) -> bool {
+        self.0(topic).is_some()
+    }
+
+    pub(super) fn has_partition(&self, topic: &TopicName, partition: PartitionIndex) -> bool {
+        let count = self.0(topic).unwrap_or(0);
+        u32::try_from(partition.0).is_ok_and(|index| index < count)
+    }
+}
+
+impl fmt::Debug for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Topics").finish_non_exhaustive()
+    }
 }
 
 /// What a member is told when its group's partition refuses a write.

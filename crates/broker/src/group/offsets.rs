@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rafka_core::{ErrorCode, Offset, PartitionIndex, Time, Timestamp, TopicName};
 
 use super::effects::{Reply, Turn, Waiter};
+use super::log::Topics;
 use super::machine::{Group, State, Write};
 use super::ops::{
     CommitOffsets, CommittedOffset, FetchedOffset, OffsetToCommit, PartitionResult, Position,
@@ -85,8 +86,14 @@ fn entry_bytes(partition: &Partition, entry: &Entry) -> usize {
 }
 
 impl Group {
-    /// Remembers how far the group has come. The answer comes once that is durable.
-    pub(super) fn commit(&mut self, commit: CommitOffsets, waiter: Waiter, turn: &mut Turn<'_>) {
+    /// Remembers how far the group has come in `topics`. The answer comes once that is durable.
+    pub(super) fn commit(
+        &mut self,
+        commit: CommitOffsets,
+        topics: &Topics,
+        waiter: Waiter,
+        turn: &mut Turn<'_>,
+    ) {
         if let Err(code) = self.check_commit(&commit) {
             turn.reply(Reply::Offsets(waiter, Err(code)));
             return;
@@ -96,7 +103,10 @@ impl Group {
         let kept_until = turn.now + turn.settings.offsets_retention;
         let (mut results, mut entries) = (Vec::new(), Vec::new());
         for OffsetToCommit { topic, partition, committed } in commit.offsets {
-            let result = if metadata_max < committed.metadata.len() {
+            let result = if !topics.has_partition(&topic, partition) {
+                // Kept, it would be where a later topic of that name begins.
+                Err(ErrorCode::UnknownTopicOrPartition)
+            } else if metadata_max < committed.metadata.len() {
                 Err(ErrorCode::OffsetMetadataTooLarge)
             } else if committed.offset < Offset::ZERO {
                 Err(ErrorCode::OffsetOutOfRange)
@@ -235,6 +245,11 @@ impl Group {
         if !partitions.is_empty() && self.state != State::Dead {
             self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
         }
+    }
+
+    /// Takes out of the log what was not taken in from it, because its topics are gone.
+    pub(super) fn forget_gone(&mut self, partitions: Vec<Partition>, turn: &mut Turn<'_>) {
+        self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
     }
 
     pub(super) fn forget(&mut self, deletion: Deletion, turn: &mut Turn<'_>) {

@@ -22,6 +22,7 @@ use rafka_core::{
 use super::Settings;
 use super::effects::{Append, Effects, Refusal, Reply, Turn, Waiter};
 use super::loader::Loader;
+use super::log::Topics;
 use super::machine::Group;
 use super::ops::{
     CommitOffsets, CommittedOffset, GroupState, Heartbeat, Join, Joined, OffsetToCommit,
@@ -152,7 +153,9 @@ impl Bench {
 
     pub(super) fn commit(&mut self, commit: CommitOffsets) -> Waiter {
         let waiter = self.waiter();
-        self.act(|group, turn| group.commit(commit, waiter, turn));
+        // The topic "gone" is none; every other has one partition.
+        let topics = Topics::new(|name| (name.as_str() != "gone").then_some(1));
+        self.act(|group, turn| group.commit(commit, &topics, waiter, turn));
         waiter
     }
 

@@ -194,6 +194,38 @@ async fn an_empty_commit_is_fine_and_offsets_go_with_their_topic() {
     assert_eq!(position(&node, &again).await, None);
 }
 
+#[tokio::test]
+async fn offsets_go_with_their_topic_also_when_the_node_dies_between_the_two() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    committed(&node, &topic, &nobody(), 3).await.expect("the disk works");
+    // The journal stands still: the topic is durably gone, the end of its offsets is not.
+    node.broker.delete_topic(topic.clone().into()).await.expect("it exists");
+    let node = node.power_cut().await;
+    let again = node.create_topic("orders", 1, &[]).await;
+    assert_eq!(position(&node, &again).await, None);
+    let node = node.stop().await.start().await.expect("it stopped in order");
+    assert_eq!(position(&node, &again).await, None);
+    committed(&node, &again, &nobody(), 1).await.expect("the disk works");
+    assert_eq!(position(&node.kill().await, &again).await, Some(1));
+}
+
+#[tokio::test]
+async fn nothing_is_committed_where_there_is_no_topic_or_partition() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    let mut both = commit(&topic, &nobody(), 3);
+    both.offsets.push(OffsetToCommit { partition: PartitionIndex(1), ..both.offsets[0].clone() });
+    let results = node.drive(node.broker.groups().commit_offsets(both)).await.expect("answered");
+    let results: Vec<_> = results.iter().map(|partition| partition.result).collect();
+    assert_eq!(results, [Ok(()), Err(ErrorCode::UnknownTopicOrPartition)]);
+    let other = TopicName::new("others").expect("a valid name");
+    let refused = committed(&node, &other, &nobody(), 1).await;
+    assert_eq!(code(&refused), Some(ErrorCode::UnknownTopicOrPartition));
+    let other = node.create_topic("others", 1, &[]).await;
+    assert_eq!(position(&node, &other).await, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_jump_of_the_calendar_expels_nobody_and_silence_does() {
     let node = Node::new(small()).await;

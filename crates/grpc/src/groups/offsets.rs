@@ -1,10 +1,10 @@
 //! Committed offsets: commit, fetch, delete.
 
+use rafka_broker::Error;
 use rafka_broker::group::{
     CommitOffsets, CommittedOffset, Coordinator, DeleteOffsets, FetchOffsets, FetchedOffset,
     OffsetToCommit,
 };
-use rafka_broker::{Broker, Error, TopicRef};
 use rafka_core::{ErrorCode, Offset, PartitionIndex, TopicName};
 use rafka_proto::v1::{
     self, CommitOffsetsRequest, CommitOffsetsResponse, DeleteOffsetsRequest, DeleteOffsetsResponse,
@@ -19,7 +19,7 @@ use crate::convert;
 const NO_GENERATION: i32 = -1;
 
 pub(super) async fn commit(
-    broker: &Broker,
+    groups: &Coordinator,
     request: CommitOffsetsRequest,
 ) -> Result<CommitOffsetsResponse, Status> {
     convert::check_items_max("offsets", request.offsets.len())?;
@@ -31,7 +31,7 @@ pub(super) async fn commit(
     let mut offsets = Vec::with_capacity(request.offsets.len());
     for offset in request.offsets {
         let (topic, partition) = (offset.topic.clone(), offset.partition);
-        let checked = check(broker, offset);
+        let checked = check(offset);
         // What passes waits here for its own result.
         let result = checked.as_ref().map(drop).map_err(Clone::clone);
         results.push((topic, partition, result));
@@ -45,7 +45,7 @@ pub(super) async fn commit(
         generation: if is_member { request.generation } else { NO_GENERATION },
         offsets,
     };
-    let mut committed = match broker.groups().commit_offsets(commit).await {
+    let mut committed = match groups.commit_offsets(commit).await {
         Ok(committed) => committed.into_iter(),
         Err(error) => return Ok(not_committed(&error)),
     };
@@ -63,19 +63,14 @@ fn not_committed(error: &Error) -> CommitOffsetsResponse {
     CommitOffsetsResponse { error: Some(convert::error(error)), partitions: Vec::new() }
 }
 
-/// Checks what the coordinator does not look at: whether there is such a partition.
-fn check(broker: &Broker, offset: v1::OffsetToCommit) -> Result<OffsetToCommit, Error> {
+/// Checks what cannot be said to the coordinator.
+fn check(offset: v1::OffsetToCommit) -> Result<OffsetToCommit, Error> {
     let topic = convert::topic_name(&offset.topic)?;
     if offset.offset < 0 {
         let message = format!("topic {topic}: offset {} is negative", offset.offset);
         return Err(Error::new(ErrorCode::InvalidRequest, message));
     }
     let partition = index(offset.partition);
-    let count = broker.partition_count(&TopicRef::Name(topic.clone()))?;
-    if !u32::try_from(partition.0).is_ok_and(|index| index < count) {
-        let message = format!("topic {topic} has no partition {partition}; it has {count}");
-        return Err(Error::new(ErrorCode::UnknownTopicOrPartition, message));
-    }
     let committed = CommittedOffset {
         offset: Offset(offset.offset),
         leader_epoch: convert::epoch(offset.leader_epoch),

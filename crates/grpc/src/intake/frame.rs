@@ -145,7 +145,7 @@ mod tests {
         let body: Vec<u8> = [3, large, 10, large + 1, 2].into_iter().flat_map(message).collect();
         let begins = [3 + 5 + 5, body.len() - (2 + 5) - (CUT_FROM + 1)];
         let ends = [begins[0] + CUT_FROM, body.len() - (2 + 5)];
-        for frame_len in 1..=body.len() {
+        for frame_len in (1..40).chain(CUT_FROM - 20..CUT_FROM + 40).chain([body.len()]) {
             let mut splitter = Splitter::new(usize::MAX);
             let mut cuts = Vec::new();
             let mut read = 0;

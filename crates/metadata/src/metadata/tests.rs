@@ -254,5 +254,5 @@ async fn a_writer_that_panics_fails_its_proposers_and_is_noticed() {
     assert_eq!(committer.stop(LIMIT).await, Err(StopError::Panicked));
     assert!(metadata.failure().is_some());
     let after = metadata.create_topic(create("u")).await;
-    assert_eq!(after.map(drop), Err(ProposeError::Stopped));
+    assert_eq!(after.map(drop), Err(ProposeError::Dead("the metadata writer panicked".into())));
 }

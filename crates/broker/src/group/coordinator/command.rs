@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rafka_core::{Epoch, ErrorCode, GroupId, PartitionIndex, TopicName};
 use tokio::sync::oneshot;
 
+use crate::group::Topics;
 use crate::group::effects::{Refusal, Reply, Waiter};
 use crate::group::offsets::Partition;
 use crate::group::ops::{
@@ -17,7 +18,7 @@ pub(super) type To<T> = oneshot::Sender<Result<T, ErrorCode>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Lead { partition: PartitionIndex, epoch: Epoch },
+    Lead { partition: PartitionIndex, epoch: Epoch, topics: Option<Topics> },
     Resign { partition: PartitionIndex },
     ForgetTopic { topic: TopicName },
     Group { partition: PartitionIndex, group: GroupId, op: Op },

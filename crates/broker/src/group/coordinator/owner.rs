@@ -8,17 +8,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
-use rafka_core::{
-    Batch, ByteSize, Clock, Epoch, ErrorCode, GroupId, PartitionIndex, Rng, Time, Timestamp,
-};
+use rafka_core::{Batch, Clock, Epoch, ErrorCode, GroupId, PartitionIndex, Rng, Time, Timestamp};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Desk};
-use super::shard::{Groups, Phase, Shard, Slot};
+use super::shard::{Phase, Shard, Slot};
 use crate::Error;
 use crate::group::effects::{Append, Effects, Turn};
-use crate::group::loader::Loader;
 use crate::group::machine::Group;
 use crate::group::record::Record;
 use crate::group::{OffsetsLog, Settings, log};
@@ -32,26 +29,20 @@ const WRITE_OVERHEAD_BYTES: usize = 1024;
 /// Records beyond this go into another batch of the same write.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// How much of a log is read at once while it is loaded.
-const LOAD_BYTES: ByteSize = ByteSize::mib(4);
-
-/// How long to wait before a log that could not be read is tried again.
-const LOAD_PAUSE: Duration = Duration::from_secs(1);
-
 /// How long writes may take to arrive once the coordinator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) settings: Settings,
-    log: Arc<dyn OffsetsLog>,
-    clock: Arc<dyn Clock>,
-    rng: Rng,
+    pub(super) log: Arc<dyn OffsetsLog>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) rng: Rng,
     pub(super) shards: BTreeMap<PartitionIndex, Shard>,
     pub(super) desk: Desk,
     /// One entry for each group that has something to do in time.
-    deadlines: BTreeSet<(Time, PartitionIndex, GroupId)>,
-    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    pub(super) deadlines: BTreeSet<(Time, PartitionIndex, GroupId)>,
+    pub(super) flights: FuturesUnordered<BoxFuture<'static, Landed>>,
     write_count: usize,
     bytes_in_flight: usize,
     pub(super) group_count: usize,
@@ -62,13 +53,13 @@ pub(super) struct Owner {
 }
 
 /// Something that was asked of the log has ended.
-struct Landed {
-    partition: PartitionIndex,
-    epoch: Epoch,
-    what: What,
+pub(super) struct Landed {
+    pub(super) partition: PartitionIndex,
+    pub(super) epoch: Epoch,
+    pub(super) what: What,
 }
 
-enum What {
+pub(super) enum What {
     Write { number: u64, bytes: usize, result: Result<(), Error> },
     Read(Result<Vec<Batch>, Error>),
 }
@@ -165,15 +156,6 @@ impl Owner {
         }
     }
 
-    pub(super) fn lead(&mut self, partition: PartitionIndex, epoch: Epoch) {
-        if self.shards.get(&partition).is_some_and(|shard| epoch <= shard.epoch) {
-            return;
-        }
-        self.resign(partition);
-        self.shards.insert(partition, Shard { epoch, phase: Phase::Loading(Loader::default()) });
-        self.read(partition, epoch, None);
-    }
-
     pub(super) fn resign(&mut self, partition: PartitionIndex) {
         for id in self.ids(partition) {
             self.step(partition, &id, |group, turn| {
@@ -207,21 +189,6 @@ impl Owner {
         }
     }
 
-    /// Reads on in the log of a partition that is being loaded.
-    fn read(&mut self, partition: PartitionIndex, epoch: Epoch, pause: Option<Duration>) {
-        let Some(Shard { phase: Phase::Loading(loader), .. }) = self.shards.get(&partition) else {
-            return;
-        };
-        let (log, from) = (Arc::clone(&self.log), loader.next());
-        self.flights.push(Box::pin(async move {
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            let read = log.read(partition, epoch, from, LOAD_BYTES).await;
-            Landed { partition, epoch, what: What::Read(read) }
-        }));
-    }
-
     fn land(&mut self, landed: Landed) {
         let Landed { partition, epoch, what } = landed;
         let is_current = self.shards.get(&partition).is_some_and(|shard| shard.epoch == epoch);
@@ -233,12 +200,7 @@ impl Owner {
                     self.written(partition, number, result);
                 }
             }
-            What::Read(read) if is_current => {
-                if let Err(error) = self.load(partition, read) {
-                    tracing::error!(%partition, %epoch, error, "cannot load groups");
-                    self.read(partition, epoch, Some(LOAD_PAUSE));
-                }
-            }
+            What::Read(read) if is_current => self.load(partition, read),
             What::Read(_) => {}
         }
     }
@@ -256,46 +218,6 @@ impl Owner {
         {
             self.step(at, &id, |group, turn| group.written(ticket, result, turn));
         }
-    }
-
-    /// Takes in what was read, and reads on or begins to serve.
-    fn load(
-        &mut self,
-        partition: PartitionIndex,
-        read: Result<Vec<Batch>, Error>,
-    ) -> Result<(), String> {
-        let Some(Shard { epoch, phase }) = self.shards.get_mut(&partition) else { return Ok(()) };
-        let Phase::Loading(loader) = phase else { return Ok(()) };
-        let (epoch, batches) = (*epoch, read.map_err(|error| error.to_string())?);
-        for batch in &batches {
-            loader.take(batch).map_err(|error| with_cause(&error))?;
-        }
-        if !batches.is_empty() {
-            self.read(partition, epoch, None);
-            return Ok(());
-        }
-        let loader = std::mem::take(loader);
-        let turn = Turn {
-            now: self.clock.now(),
-            timestamp: self.clock.timestamp(),
-            settings: &self.settings,
-            rng: &mut self.rng,
-            effects: Effects::default(),
-        };
-        let mut groups = Groups::default();
-        for group in loader.finish(&turn) {
-            let id = group.id.clone();
-            let planned = group.next_deadline();
-            self.bytes += group.bytes();
-            self.group_count += 1;
-            if let Some(time) = planned {
-                self.deadlines.insert((time, partition, id.clone()));
-            }
-            groups.by_id.insert(id, Slot { group, planned });
-        }
-        tracing::debug!(%partition, %epoch, groups = groups.by_id.len(), "groups loaded");
-        *phase = Phase::Ready(groups);
-        Ok(())
     }
 
     /// One step of one group, which begins to exist by it and ceases to when it leaves nothing.
@@ -363,11 +285,6 @@ impl Owner {
         }
         result
     }
-}
-
-/// The sentence and its cause: this is where the error ends.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn record_bytes(record: &Record) -> usize {

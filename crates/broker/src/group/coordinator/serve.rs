@@ -11,11 +11,9 @@ use crate::group::ops::{GroupListing, GroupState, Position};
 impl Owner {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::Lead { partition, epoch } => self.lead(partition, epoch),
+            Command::Lead { partition, epoch, topics } => self.lead(partition, epoch, topics),
             Command::Resign { partition } => self.resign(partition),
-            Command::ForgetTopic { topic } => {
-                self.for_every_group(|group, turn| group.forget_topic(&topic, turn));
-            }
+            Command::ForgetTopic { topic } => self.forget_topic(&topic),
             Command::Group { partition, group, op } => {
                 match self.shards.get(&partition).map(|shard| &shard.phase) {
                     None => op.refuse(ErrorCode::NotCoordinator),
@@ -51,8 +49,12 @@ impl Owner {
                 answer(reply, result);
             }
             Op::Commit { commit, reply } => {
+                let Some(topics) = self.log.topics() else {
+                    answer(reply, Err(ErrorCode::NotCoordinator));
+                    return;
+                };
                 let waiter = self.desk.await_offsets(reply);
-                self.step(at, id, |group, turn| group.commit(commit, waiter, turn));
+                self.step(at, id, |group, turn| group.commit(commit, &topics, waiter, turn));
             }
             Op::Fetch { partitions, reply } => {
                 let fresh = Group::new(id.clone());

@@ -1,12 +1,22 @@
 //! Pure: the groups of one partition of `__consumer_offsets`, and their writes on the way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use rafka_core::{Epoch, ErrorCode, GroupId, Time};
+use rafka_core::rng::RngExt as _;
+use rafka_core::{Epoch, ErrorCode, GroupId, Rng, Time, TopicName};
 
+use crate::group::Topics;
 use crate::group::effects::Ticket;
 use crate::group::loader::Loader;
 use crate::group::machine::Group;
+use crate::group::offsets::Partition;
+
+/// How long to wait at first before a log that could not be read is tried again.
+const LOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// How long at most: each attempt reads the same bytes again and logs the same error.
+const LOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A partition that this node leads.
 #[derive(Debug)]
@@ -18,8 +28,55 @@ pub(super) struct Shard {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// The log is being read. Its groups cannot be asked anything yet.
-    Loading(Loader),
+    Loading(Loading),
     Ready(Groups),
+}
+
+/// A partition whose log is being read.
+#[derive(Debug)]
+pub(super) struct Loading {
+    pub(super) loader: Loader,
+    /// The topics at the beginning of the leadership: who made one later has committed nothing
+    /// before, whatever the log says of its name.
+    topics: Option<Topics>,
+    /// Those that were deleted since.
+    forgotten: BTreeSet<TopicName>,
+    /// Attempts to read on that have failed in a row.
+    failures: u32,
+}
+
+impl Loading {
+    pub(super) fn new(topics: Option<Topics>) -> Self {
+        Self { loader: Loader::default(), topics, forgotten: BTreeSet::new(), failures: 0 }
+    }
+
+    pub(super) fn forget_topic(&mut self, topic: TopicName) {
+        self.forgotten.insert(topic);
+    }
+
+    pub(super) fn progressed(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How long to wait after one more attempt that failed.
+    pub(super) fn next_pause(&mut self, rng: &mut Rng) -> Duration {
+        let pause = LOAD_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(LOAD_PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1);
+        // Partitions that failed together do not come back together.
+        pause.mul_f64(rng.random_range(0.75..=1.0))
+    }
+
+    /// Ends the load: what was found, and by group the offsets that are to be forgotten, because
+    /// their topics are gone.
+    pub(super) fn finish(self) -> (Loader, BTreeMap<GroupId, Vec<Partition>>) {
+        let Self { mut loader, topics, forgotten, .. } = self;
+        let is_gone = |topic: &TopicName| {
+            forgotten.contains(topic)
+                || topics.as_ref().is_some_and(|topics| !topics.contains(topic))
+        };
+        let gone = loader.leave_out(is_gone);
+        (loader, gone)
+    }
 }
 
 /// The groups of a partition.

@@ -44,6 +44,23 @@ fn what_the_log_refuses_is_not_committed() {
 }
 
 #[test]
+fn what_does_not_exist_is_not_committed_to() {
+    let (mut bench, ids) = Bench::stable(1);
+    let mut mixed = commit(&ids[0], 2, &[("gone", 5), ("t", 6), ("t", 7), ("t", 8)]);
+    mixed.offsets[2].partition = PartitionIndex(1);
+    mixed.offsets[3].partition = PartitionIndex(-1);
+    let waiter = bench.commit(mixed);
+    bench.settle();
+    assert_eq!(codes(bench.offsets(waiter)), [3, 0, 3, 3]);
+    assert_eq!((bench.group.fetch(None).len(), bench.committed("t")), (1, Some(6)));
+
+    let log = bench.log.len();
+    let waiter = bench.commit(commit(&ids[0], 2, &[("gone", 5)]));
+    assert_eq!(codes(bench.offsets(waiter)), [3], "there is nothing to wait for");
+    assert_eq!(bench.log.len(), log);
+}
+
+#[test]
 fn commits_are_refused_with_kafkas_code() {
     let check = |bench: &mut Bench, commit: CommitOffsets, expected: &[i16]| {
         let waiter = bench.commit(commit.clone());

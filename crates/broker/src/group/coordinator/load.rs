@@ -1,0 +1,134 @@
+//! The owner while it takes over a partition: its log is read, then its groups are served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rafka_core::{Batch, ByteSize, Epoch, PartitionIndex, TopicName};
+
+use super::owner::{Landed, Owner, What};
+use super::shard::{Groups, Loading, Phase, Shard, Slot};
+use crate::Error;
+use crate::group::Topics;
+use crate::group::effects::{Effects, Turn};
+
+/// How much of a log is read at once while it is loaded.
+const LOAD_BYTES: ByteSize = ByteSize::mib(4);
+
+impl Owner {
+    pub(super) fn lead(&mut self, partition: PartitionIndex, epoch: Epoch, topics: Option<Topics>) {
+        if self.shards.get(&partition).is_some_and(|shard| epoch <= shard.epoch) {
+            return;
+        }
+        self.resign(partition);
+        let loading = Loading::new(topics);
+        self.shards.insert(partition, Shard { epoch, phase: Phase::Loading(loading) });
+        self.read(partition, None);
+    }
+
+    /// Forgets a topic in every group, also in those that are still to be loaded.
+    pub(super) fn forget_topic(&mut self, topic: &TopicName) {
+        for shard in self.shards.values_mut() {
+            if let Phase::Loading(loading) = &mut shard.phase {
+                loading.forget_topic(topic.clone());
+            }
+        }
+        self.for_every_group(|group, turn| group.forget_topic(topic, turn));
+    }
+
+    /// Reads on in the log of a partition that is being loaded.
+    fn read(&mut self, partition: PartitionIndex, pause: Option<Duration>) {
+        let Some(Shard { epoch, phase: Phase::Loading(loading) }) = self.shards.get(&partition)
+        else {
+            return;
+        };
+        let (log, epoch, from) = (Arc::clone(&self.log), *epoch, loading.loader.next());
+        self.flights.push(Box::pin(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            let read = log.read(partition, epoch, from, LOAD_BYTES).await;
+            Landed { partition, epoch, what: What::Read(read) }
+        }));
+    }
+
+    /// Takes in what was read, and reads on, tries again later, or begins to serve.
+    pub(super) fn load(&mut self, partition: PartitionIndex, read: Result<Vec<Batch>, Error>) {
+        let Some(Shard { epoch, phase: Phase::Loading(loading) }) = self.shards.get_mut(&partition)
+        else {
+            return;
+        };
+        let before = loading.loader.next();
+        let taken = take(loading, read);
+        let offset = loading.loader.next();
+        if before < offset {
+            loading.progressed();
+        }
+        match taken {
+            Ok(Taken::Some) => self.read(partition, None),
+            Ok(Taken::All) => self.serve_loaded(partition),
+            Err(error) => {
+                let pause = loading.next_pause(&mut self.rng);
+                let again_ms = pause.as_millis();
+                tracing::error!(%partition, %epoch, %offset, error, again_ms, "cannot load groups");
+                self.read(partition, Some(pause));
+            }
+        }
+    }
+
+    /// Begins to serve a partition whose log has been read.
+    fn serve_loaded(&mut self, partition: PartitionIndex) {
+        let Some(Shard { epoch, phase }) = self.shards.get_mut(&partition) else { return };
+        let mut groups = Groups::default();
+        let Phase::Loading(loading) = std::mem::replace(phase, Phase::Ready(Groups::default()))
+        else {
+            unreachable!("only a partition that is being loaded becomes ready, not {partition}");
+        };
+        let (loader, gone) = loading.finish();
+        let turn = Turn {
+            now: self.clock.now(),
+            timestamp: self.clock.timestamp(),
+            settings: &self.settings,
+            rng: &mut self.rng,
+            effects: Effects::default(),
+        };
+        for group in loader.finish(&turn) {
+            let id = group.id.clone();
+            let planned = group.next_deadline();
+            self.bytes += group.bytes();
+            self.group_count += 1;
+            if let Some(time) = planned {
+                self.deadlines.insert((time, partition, id.clone()));
+            }
+            groups.by_id.insert(id, Slot { group, planned });
+        }
+        tracing::debug!(%partition, %epoch, groups = groups.by_id.len(), "groups loaded");
+        *phase = Phase::Ready(groups);
+        if !gone.is_empty() {
+            let offsets: usize = gone.values().map(Vec::len).sum();
+            tracing::info!(%partition, offsets, "forgetting offsets of topics that are gone");
+        }
+        for (id, partitions) in gone {
+            self.step(partition, &id, |group, turn| group.forget_gone(partitions, turn));
+        }
+    }
+}
+
+/// How far a load has come.
+enum Taken {
+    Some,
+    All,
+}
+
+/// Takes batches in, up to the first that cannot be read.
+fn take(loading: &mut Loading, read: Result<Vec<Batch>, Error>) -> Result<Taken, String> {
+    let batches = read.map_err(|error| error.to_string())?;
+    for batch in &batches {
+        loading.loader.take(batch).map_err(|error| with_cause(&error))?;
+    }
+    Ok(if batches.is_empty() { Taken::All } else { Taken::Some })
+}
+
+/// The sentence and its cause: this is where the error ends.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
