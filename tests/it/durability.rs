@@ -112,3 +112,22 @@ fn a_deleted_and_recreated_topic_is_empty() {
     node.restart();
     assert_eq!(node.ok(&["consume", "t", "-e"]), "", "nor does a restart bring old records back");
 }
+
+#[test]
+fn a_directory_that_lost_its_metadata_is_refused_by_name_and_serves_again_with_it() {
+    let mut node = Node::start(&[]);
+    node.ok(&["topic", "create", "t"]);
+    node.ok_with(&["produce", "t"], "kept\n");
+    assert_eq!(node.stop().code(), Some(0));
+    let metadata = node.data_dir().join("metadata.redb");
+    let content = std::fs::read(&metadata).expect("it is there");
+    std::fs::remove_file(&metadata).expect("it is there");
+    let dir = node.data_dir();
+    let dir = dir.to_str().expect("temporary names are text");
+    let listeners = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    node.run_command(&[&["serve", "--data-dir", dir], &listeners[..]].concat())
+        .failed(1, &["metadata.redb is missing, although the directory holds 1 log"]);
+    std::fs::write(&metadata, content).expect("the disk works");
+    node.restart();
+    assert_eq!(node.ok(&["consume", "t", "-e"]), "kept\n");
+}

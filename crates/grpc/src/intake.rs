@@ -100,6 +100,9 @@ pub(crate) struct Intake {
     budget_max: usize,
     /// A frame that waits for permits.
     waiting: Option<Waiting>,
+    /// What came in one frame with the end of a message, behind it. The end is handed on first: the
+    /// message gives its permits back only when it is whole, and others may wait for those.
+    behind: Option<Bytes>,
     /// What was let in and not handed on.
     pieces: VecDeque<Bytes>,
     patience: Patience,
@@ -122,6 +125,7 @@ impl Intake {
             budget: PollSemaphore::new(Arc::clone(&bounds.budget)),
             budget_max: bounds.budget_max,
             waiting: None,
+            behind: None,
             pieces: VecDeque::new(),
             patience: Patience::new(bounds.receive_timeout),
         }
@@ -191,14 +195,20 @@ impl http_body::Body for Intake {
             if let Some(piece) = this.pieces.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            let frame = match ready!(this.poll_inner(cx)) {
-                Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
+            let mut data = match this.behind.take() {
+                Some(data) => data,
+                None => match ready!(this.poll_inner(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => data,
+                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    },
+                    end => return Poll::Ready(end),
+                },
             };
-            let data = match frame.into_data() {
-                Ok(data) => data,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            };
+            let end = this.splitter.left();
+            if 0 < end && end < data.len() {
+                this.behind = Some(data.split_off(end));
+            }
             let was_inside = this.splitter.is_inside_message();
             let found = match this.splitter.take(&data) {
                 Ok(found) => found,
@@ -223,7 +233,8 @@ impl http_body::Body for Intake {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.pieces.is_empty() && self.body.is_end_stream()
+        let handed_on = self.waiting.is_none() && self.behind.is_none() && self.pieces.is_empty();
+        handed_on && self.body.is_end_stream()
     }
 }
 

@@ -75,6 +75,11 @@ impl Splitter {
         0 < self.left || 0 < self.prefix_len
     }
 
+    /// How many bytes of the present message are still to come.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
     /// Takes the next bytes of the body.
     pub(super) fn take(&mut self, frame: &[u8]) -> Result<Found, TooLarge> {
         let mut data = frame;

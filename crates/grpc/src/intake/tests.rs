@@ -171,3 +171,21 @@ async fn a_stream_may_be_silent_between_messages() {
     let silence = tokio::time::timeout(100 * TIMEOUT, next(&mut intake));
     assert!(silence.await.is_err(), "nothing came, and that is no error");
 }
+
+#[tokio::test]
+async fn the_end_of_a_message_is_handed_on_before_the_next_one_waits_for_room() {
+    let bounds = bounds(120);
+    let mut streams = [intake(&bounds, Kind::Taken), intake(&bounds, Kind::Taken)];
+    for (intake, frames) in &mut streams {
+        frames.send(message(60).slice(..50)).await.expect("open");
+        next(intake).await.expect("there is room for both");
+        let end_and_next = [message(60).slice(50..), message(60)].concat();
+        frames.send(end_and_next.into()).await.expect("open");
+    }
+    for (intake, _) in &mut streams {
+        assert_eq!(next(intake).await.expect("it needs no more room").len(), 10);
+        assert!(is_waiting(intake), "the next one does");
+        drop(intake.ledger().take().expect("it came whole"));
+        assert_eq!(next(intake).await.expect("there is room now").len(), 60);
+    }
+}

@@ -1,4 +1,4 @@
-//! Pure: what the engine knows of one log, and the steps that change it.
+//! What the engine knows of one log, and the steps that change it.
 
 use std::sync::Arc;
 
