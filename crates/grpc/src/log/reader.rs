@@ -1,5 +1,6 @@
 //! Positions in partitions, and one round after the other of reading on from them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,11 +69,20 @@ pub(super) struct Reader {
     is_behind: bool,
     /// Room for the last round's message, until the next.
     _room: Option<OwnedSemaphorePermit>,
+    /// The round that was begun, kept when nobody waits for it for a while: a read that is long at
+    /// the disk would never come to its end if each wait began it anew.
+    under_way: Option<Round>,
+}
+
+/// A round that was begun.
+struct Round {
+    data: Pin<Box<dyn Future<Output = Vec<PartitionData>> + Send>>,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
     pub(super) fn new(gateway: Arc<Gateway>, manner: Manner, tracked: Vec<Tracked>) -> Self {
-        Self { gateway, manner, tracked, is_behind: false, _room: None }
+        Self { gateway, manner, tracked, is_behind: false, _room: None, under_way: None }
     }
 
     /// Whether nothing is left to read.
@@ -82,11 +92,13 @@ impl Reader {
 
     /// Reads this partition as well.
     pub(super) fn add(&mut self, tracked: Tracked) {
+        self.under_way = None;
         self.tracked.push(tracked);
     }
 
     /// Reads this partition no more.
     pub(super) fn remove(&mut self, name: &str, partition: i32) {
+        self.under_way = None;
         self.tracked.retain(|tracked| tracked.name != name || tracked.partition != partition);
     }
 
@@ -94,21 +106,34 @@ impl Reader {
     /// all if none has.
     ///
     /// # Cancel safety
-    /// Cancelled, it has not moved on.
+    /// Cancelled, it has not moved on, and the next call goes on with what was begun.
     pub(super) async fn round(&mut self) -> Vec<Lot> {
+        let round = match self.under_way.take() {
+            Some(round) => round,
+            None => self.begin(),
+        };
+        let data = self.under_way.insert(round).data.as_mut().await;
+        self._room = self.under_way.take().and_then(|round| round.room);
+        self.advance(data)
+    }
+
+    fn begin(&mut self) -> Round {
         let bytes_max = self.manner.bytes_max;
         self._room = None;
         let room = if self.is_behind { self.gateway.catch_up(bytes_max) } else { None };
         let size = if room.is_some() { bytes_max } else { bytes_max.min(TAIL_BYTES) };
         let until = Instant::now() + self.manner.wait_max;
-        let data = self.gateway.broker.fetch(self.request(size)).await;
-        if !data.iter().any(is_news) {
-            // The broker cuts waits short when too many wait: an empty answer then is no reason to
-            // ask again at once.
-            tokio::time::sleep_until(until).await;
-        }
-        self._room = room;
-        self.advance(data)
+        let (broker, request) = (self.gateway.broker.clone(), self.request(size));
+        let data = Box::pin(async move {
+            let data = broker.fetch(request).await;
+            if !data.iter().any(is_news) {
+                // The broker cuts waits short when too many wait: an empty answer then is no reason
+                // to ask again at once.
+                tokio::time::sleep_until(until).await;
+            }
+            data
+        });
+        Round { data, room }
     }
 
     fn request(&self, size: ByteSize) -> fetch::Request {

@@ -168,7 +168,13 @@ impl Member {
             offsets: offsets.iter().map(offset).collect(),
         };
         let committed = self.groups().commit_offsets(commit).await;
-        committed.map(drop).map_err(|error| self.set_back(error))
+        let results = committed.map_err(|error| self.set_back(error))?;
+        // A partition that is gone is passed over; what may be committed later is tried again.
+        let later = results
+            .iter()
+            .filter_map(|partition| partition.result.err())
+            .find(|code| code.is_retriable() && *code != ErrorCode::UnknownTopicOrPartition);
+        later.map_or(Ok(()), |code| Err(self.set_back(code.into())))
     }
 
     /// Leaves the group, unless it is a static member, which is awaited back.
