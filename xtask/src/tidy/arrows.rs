@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rafka-metadata", &["rafka-core", "rafka-storage"]),
     ("rafka-broker", &["rafka-core", "rafka-metadata", "rafka-storage"]),
     ("rafka-grpc", &["rafka-core", "rafka-proto", "rafka-broker"]),
-    ("rafka-http", &["rafka-core", "rafka-broker"]),
+    ("rafka-http", &["rafka-core"]),
     ("rafka-client", &["rafka-core", "rafka-proto"]),
     ("rafka-producer", &["rafka-core", "rafka-proto", "rafka-client"]),
     ("rafka-consumer", &["rafka-core", "rafka-proto", "rafka-client"]),
@@ -31,7 +31,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rafka-consumer",
         ],
     ),
-    ("rafka-it", &[]),
     ("xtask", &[]),
 ];
 
@@ -39,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("redb", &["rafka-storage", "rafka-metadata"]),
     ("axum", &["rafka-http"]),
-    ("anyhow", &["rafka", "rafka-it", "xtask"]),
+    ("anyhow", &["rafka", "xtask"]),
     (
         "tonic",
         &[
@@ -63,7 +62,6 @@ const CONFINED: &[(&str, &[&str])] = &[
             "rafka-producer",
             "rafka-consumer",
             "rafka",
-            "rafka-it",
         ],
     ),
 ];
