@@ -33,7 +33,7 @@ first=$!
 "$rafka" consume orders -g shop -f '%p %k %s\n' >"$work/member-2" 2>>"$work/members.log" &
 second=$!
 both_have_partitions() {
-    "$rafka" group describe shop --output json |
+    "$rafka" group describe shop --output json 2>/dev/null |
         awk '/"partitions": \[$/ { owning++ } END { exit owning == 2 ? 0 : 1 }'
 }
 wait_until 60 both_have_partitions || fail "two members did not get partitions each"
