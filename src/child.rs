@@ -100,6 +100,8 @@ impl Node {
     pub(crate) async fn stop(mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let id = i32::try_from(self.ready.pid).context("the node's process id is out of range")?;
         let pid = Pid::from_raw(id).context("the node's process id is zero")?;
+        // Waiting closes the child's input, which asks it to stop as well: two demands are an abort.
+        let _input = self.process.stdin.take();
         kill_process(pid, Signal::TERM).context("cannot signal the node")?;
         let ended = tokio::time::timeout(limit, self.process.wait()).await;
         ended.context("the node did not stop in time")?.context("cannot wait for the node")
