@@ -187,6 +187,17 @@ impl Error {
     }
 }
 
+/// An error with its causes, in one line.
+pub(crate) fn full_message(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
+}
+
 /// An append was refused. Nothing of it will become durable.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AppendError {

@@ -10,9 +10,9 @@ use rafka_core::{Batch, ByteSize, Offset, Timestamp};
 
 use super::Inner;
 use super::log::{Folded, Log, State};
-use super::shared::full_message;
 use super::stats::Counters;
 use super::write::{SegmentRow, Sync, Target};
+use crate::engine;
 use crate::manifest::{Change, Checkpoint, Covered};
 use crate::segment::Segment;
 use crate::sidecar::Key;
@@ -174,7 +174,7 @@ impl Inner {
             self.look_at_space();
             // It is tried again every second; one line is enough.
             if !self.counters.is_put_off.swap(true, Ordering::Relaxed) {
-                tracing::warn!(error = full_message(error), "disk is full, flushing waits");
+                tracing::warn!(error = engine::full_message(error), "disk is full, flushing waits");
             }
         } else {
             self.shared.fail(error);

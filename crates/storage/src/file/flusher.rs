@@ -8,9 +8,8 @@ use std::time::Duration;
 use super::Inner;
 use super::lane::LANES;
 use super::log::Log;
-use super::shared::full_message;
 use crate::manifest::Change;
-use crate::{Error, LogId, disk};
+use crate::{Error, LogId, disk, engine};
 
 /// Nothing stays only in journal and memory for longer than this: it bounds what is replayed.
 const FLUSH_AGE: Duration = Duration::from_secs(10);
@@ -161,7 +160,7 @@ impl Inner {
                 Ok(()) => removed.push(Change::Removed(log)),
                 // They stay on the manifest's list, and the next start tries again.
                 Err(error) => {
-                    tracing::warn!(%name, error = full_message(&error), "files left behind");
+                    tracing::warn!(%name, error = engine::full_message(&error), "files left behind");
                 }
             }
         }

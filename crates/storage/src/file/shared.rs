@@ -11,6 +11,7 @@ use rafka_core::{ByteSize, Clock, Offset, Time, TopicPartition};
 use super::lane::{LANES, Lane, PerLane};
 use super::log::Log;
 use super::signal::Signal;
+use crate::engine;
 use crate::journal::{self, Sequence};
 use crate::sidecar::Sidecar;
 use crate::{AppendError, Durability, Error, LogId, Observer};
@@ -100,10 +101,13 @@ impl Shared {
     pub(super) fn fail(&self, cause: &Error) {
         let answer = match cause {
             Error::Dead(_) => cause.clone(),
-            cause => Error::Dead(full_message(cause).into()),
+            cause => Error::Dead(engine::full_message(cause).into()),
         };
         if self.end(Failure { cause: cause.clone(), answer }) {
-            tracing::error!(error = full_message(cause), "storage failed, nothing more is written");
+            tracing::error!(
+                error = engine::full_message(cause),
+                "storage failed, nothing more is written"
+            );
             self.failure_untold.store(true, Ordering::SeqCst);
             self.signal.kick();
         }
@@ -201,15 +205,4 @@ impl Space {
         }
         Err(AppendError::DiskFull { free, reserve: self.reserve })
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn full_message(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    message
 }

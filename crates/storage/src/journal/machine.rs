@@ -11,7 +11,7 @@ use rafka_core::{ByteSize, Time};
 use super::format::{self, BLOCK};
 use super::space::Space;
 use super::{Entry, Sequence, Settings, Stats, Usage, WriteJob};
-use crate::{Durability, Error};
+use crate::{Durability, Error, engine};
 
 /// How long after the last write the journal counts as idle. Long enough that a steady trickle is
 /// not doubled by seals, short enough that little is unsealed when the power goes.
@@ -226,7 +226,7 @@ impl Machine {
         if self.dead.is_some() {
             return;
         }
-        self.dead = Some(chain(&error).into());
+        self.dead = Some(engine::full_message(&error).into());
         self.failure = Some(error);
         self.queue.clear();
         self.queued_bytes = 0;
@@ -302,16 +302,4 @@ impl Machine {
             None => Ok(()),
         }
     }
-}
-
-/// The error with its causes, in one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -307,7 +307,7 @@ impl Lives {
             self.death = self.end_process(self.death);
         }
         let started = self.bench.reopen().map_err(|error| {
-            let message = crate::file::shared::full_message(&error);
+            let message = crate::engine::full_message(&error);
             format!("cannot start: {message}")
         })?;
         self.note(format!("start: {started:?}"));
