@@ -141,12 +141,9 @@ impl Node {
                 "advertise is not a host: give a name or an address without port".to_owned()
             );
         }
-        let range = Duration::from_secs(1)..=Duration::from_mins(10);
-        if !range.contains(&self.stop_timeout) {
-            let found = rafka_core::duration::Display(self.stop_timeout);
-            return Err(format!("stop_timeout is {found}: it must lie between 1 s and 10 min"));
-        }
-        Ok(())
+        let timeouts = Duration::from_secs(1)..=Duration::from_mins(10);
+        rafka_core::setting::span_in_range("stop_timeout", self.stop_timeout, timeouts)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -167,7 +164,7 @@ mod tests {
         check(|s| s.node.advertise = Some("a b".to_owned()), "node.advertise is not a host");
         check(
             |s| s.node.stop_timeout = Duration::ZERO,
-            "node.stop_timeout is 0 s: it must lie between",
+            "node.stop_timeout is 0 s: it must be from",
         );
         check(|s| s.log.level = "a=loud".to_owned(), "log.level is \"a=loud\"");
         check(

@@ -30,7 +30,7 @@ pub use ops::{
     Protocol, Sync, Synced,
 };
 pub use record::{OFFSETS_TOPIC, partition_of};
-pub use settings::{InvalidSettings, Settings};
+pub use settings::Settings;
 
 #[cfg(test)]
 mod tests;

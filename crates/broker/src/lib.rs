@@ -25,7 +25,7 @@ pub use broker::{Broker, Parts, StartError};
 pub use error::Error;
 pub use follower::Follower;
 pub use pending::Pending;
-pub use settings::{InvalidSetting, Settings};
+pub use settings::Settings;
 pub use table::PartitionTable;
 pub use topic_ref::TopicRef;
 

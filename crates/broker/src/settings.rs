@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rafka_core::ByteSize;
+use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use serde::{Deserialize, Serialize};
 
 /// How the broker behaves. Changes take effect at the next start.
@@ -47,62 +48,21 @@ impl Default for Settings {
     }
 }
 
-/// A setting is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}, allowed is {range}")]
-pub struct InvalidSetting {
-    key: &'static str,
-    value: String,
-    range: &'static str,
-}
-
 impl Settings {
     /// Checks every value against its range.
     ///
     /// # Errors
     /// The first one out of range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let check = |inside: bool, key, value: &dyn ToString, range| {
-            let value = || value.to_string();
-            if inside { Ok(()) } else { Err(InvalidSetting { key, value: value(), range }) }
-        };
-        let shown = rafka_core::duration::Display;
-        let interval = self.retention_check_interval;
-        check(
-            (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&interval),
-            "retention_check_interval",
-            &shown(interval),
-            "1 s to 1 d",
-        )?;
-        let expiration = self.producer_id_expiration;
-        check(
-            (Duration::from_mins(1)..=Duration::from_hours(30 * 24)).contains(&expiration),
-            "producer_id_expiration",
-            &shown(expiration),
-            "1 min to 30 d",
-        )?;
-        check(
-            (ByteSize::kib(64)..=ByteSize::gib(1)).contains(&self.fetch_bytes_max),
-            "fetch_bytes_max",
-            &self.fetch_bytes_max,
-            "64 KiB to 1 GiB",
-        )?;
-        check(
-            (1..=1_000_000).contains(&self.fetch_waits_max),
-            "fetch_waits_max",
-            &self.fetch_waits_max,
-            "1 to 1000000",
-        )?;
-        check(
-            (1..=512).contains(&self.cold_reads_max),
-            "cold_reads_max",
-            &self.cold_reads_max,
-            "1 to 512",
-        )?;
-        self.groups.validate().map_err(|error| {
-            let crate::group::InvalidSettings { key, value, range } = error;
-            InvalidSetting { key, value, range }
-        })
+        let intervals = Duration::from_secs(1)..=Duration::from_hours(24);
+        span_in_range("retention_check_interval", self.retention_check_interval, intervals)?;
+        let expirations = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
+        span_in_range("producer_id_expiration", self.producer_id_expiration, expirations)?;
+        let sizes = ByteSize::kib(64)..=ByteSize::gib(1);
+        in_range("fetch_bytes_max", self.fetch_bytes_max, sizes)?;
+        in_range("fetch_waits_max", self.fetch_waits_max, 1..=1_000_000)?;
+        in_range("cold_reads_max", self.cold_reads_max, 1..=512)?;
+        self.groups.validate().map_err(|error| error.within("groups"))
     }
 }
 
@@ -115,6 +75,6 @@ mod tests {
         assert_eq!(Settings::default().validate(), Ok(()));
         let settings = Settings { cold_reads_max: 0, ..Settings::default() };
         let error = settings.validate().expect_err("0 reads would be none");
-        assert_eq!(error.to_string(), "cold_reads_max is 0, allowed is 1 to 512");
+        assert_eq!(error.to_string(), "cold_reads_max is 0: it must be from 1 to 512");
     }
 }

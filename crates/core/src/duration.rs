@@ -44,7 +44,7 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
 }
 
 /// Shows a span in its largest unit that divides it, so that [`parse`] reads it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Display(pub Duration);
 
 impl fmt::Display for Display {

@@ -15,6 +15,7 @@ mod offset;
 pub mod partitioner;
 pub mod producer_state;
 pub mod rng;
+pub mod setting;
 mod size;
 mod topic_name;
 
@@ -25,5 +26,6 @@ pub use group_id::{GroupId, InvalidGroupId};
 pub use id::{NodeId, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 pub use offset::{Epoch, EpochHistory, Offset};
 pub use rng::Rng;
+pub use setting::InvalidSetting;
 pub use size::{ByteSize, InvalidByteSize};
 pub use topic_name::{InvalidTopicName, TopicName};

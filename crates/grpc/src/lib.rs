@@ -14,4 +14,4 @@ mod server;
 mod settings;
 
 pub use server::{Bound, Handle, StartError, Stopped, bind, start};
-pub use settings::{InvalidSetting, Settings};
+pub use settings::Settings;

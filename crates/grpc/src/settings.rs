@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use rafka_core::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 
@@ -78,72 +79,42 @@ impl Default for Settings {
     }
 }
 
-/// A value is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}: it must lie between {min} and {max}")]
-pub struct InvalidSetting {
-    key: &'static str,
-    value: String,
-    min: String,
-    max: String,
-}
-
 impl Settings {
     /// Checks the ranges.
     ///
     /// # Errors
     /// Names the first value that is out of range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let count = |key, value: u32, max: u32| within(key, &value, &1, &max, u32::to_string);
-        count("connections_max", self.connections_max, 100_000)?;
-        count("connections_per_address_max", self.connections_per_address_max, 100_000)?;
-        count("streams_per_connection_max", self.streams_per_connection_max, 10_000)?;
-        count("readers_max", self.readers_max, 100_000)?;
+        in_range("connections_max", self.connections_max, 1..=100_000)?;
+        in_range("connections_per_address_max", self.connections_per_address_max, 1..=100_000)?;
+        in_range("streams_per_connection_max", self.streams_per_connection_max, 1..=10_000)?;
+        in_range("readers_max", self.readers_max, 1..=100_000)?;
         self.validate_spans()?;
         self.validate_sizes()
     }
 
     fn validate_spans(&self) -> Result<(), InvalidSetting> {
-        let span = |key, value: Duration, min: Duration, max: Duration| {
-            within(key, &value, &min, &max, |span| duration::Display(*span).to_string())
-        };
         let (tenth, second) = (Duration::from_millis(100), Duration::from_secs(1));
-        let minutes = Duration::from_mins;
-        span("handshake_timeout", self.handshake_timeout, tenth, minutes(5))?;
-        span("idle_timeout", self.idle_timeout, second, Duration::from_hours(24))?;
-        span("receive_timeout", self.receive_timeout, tenth, minutes(10))?;
-        span("keepalive_interval", self.keepalive_interval, second, Duration::from_hours(1))?;
-        span("keepalive_timeout", self.keepalive_timeout, tenth, minutes(5))
+        let (minutes, hours) = (Duration::from_mins, Duration::from_hours);
+        span_in_range("handshake_timeout", self.handshake_timeout, tenth..=minutes(5))?;
+        span_in_range("idle_timeout", self.idle_timeout, second..=hours(24))?;
+        span_in_range("receive_timeout", self.receive_timeout, tenth..=minutes(10))?;
+        span_in_range("keepalive_interval", self.keepalive_interval, second..=hours(1))?;
+        span_in_range("keepalive_timeout", self.keepalive_timeout, tenth..=minutes(5))
     }
 
     fn validate_sizes(&self) -> Result<(), InvalidSetting> {
-        let size = |key, value: ByteSize, min: ByteSize, max: ByteSize| {
-            within(key, &value, &min, &max, ByteSize::to_string)
-        };
         let (least, most) = (ByteSize::kib(64), ByteSize::mib(256));
-        let message = self.produce_message_bytes_max;
-        size("produce_message_bytes_max", message, least, most)?;
+        let (gib, message) = (ByteSize::gib, self.produce_message_bytes_max);
+        in_range("produce_message_bytes_max", message, least..=most)?;
         let inflight = self.produce_inflight_bytes_max;
-        size("produce_inflight_bytes_max", inflight, least, ByteSize::gib(1))?;
-        size("receive_bytes_max", self.receive_bytes_max, message, ByteSize::gib(64))?;
-        size("request_bytes_max", self.request_bytes_max, least, ByteSize::mib(16))?;
-        size("request_bytes_max", self.request_bytes_max, least, self.receive_bytes_max)?;
-        size("fetch_bytes_max", self.fetch_bytes_max, least, most)?;
-        size("read_bytes_max", self.read_bytes_max, self.fetch_bytes_max, ByteSize::gib(64))
+        in_range("produce_inflight_bytes_max", inflight, least..=gib(1))?;
+        in_range("receive_bytes_max", self.receive_bytes_max, message..=gib(64))?;
+        in_range("request_bytes_max", self.request_bytes_max, least..=ByteSize::mib(16))?;
+        in_range("request_bytes_max", self.request_bytes_max, least..=self.receive_bytes_max)?;
+        in_range("fetch_bytes_max", self.fetch_bytes_max, least..=most)?;
+        in_range("read_bytes_max", self.read_bytes_max, self.fetch_bytes_max..=gib(64))
     }
-}
-
-fn within<T: PartialOrd>(
-    key: &'static str,
-    value: &T,
-    min: &T,
-    max: &T,
-    show: impl Fn(&T) -> String,
-) -> Result<(), InvalidSetting> {
-    if min <= value && value <= max {
-        return Ok(());
-    }
-    Err(InvalidSetting { key, value: show(value), min: show(min), max: show(max) })
 }
 
 #[cfg(test)]
@@ -159,18 +130,18 @@ mod tests {
             assert_eq!(error, expected);
         };
         assert_eq!(Settings::default().validate(), Ok(()));
-        check(|s| s.connections_max = 0, "connections_max is 0: it must lie between 1 and 100000");
+        check(|s| s.connections_max = 0, "connections_max is 0: it must be from 1 to 100000");
         check(
             |s| s.idle_timeout = Duration::ZERO,
-            "idle_timeout is 0 s: it must lie between 1 s and 1 d",
+            "idle_timeout is 0 s: it must be from 1 s to 1 d",
         );
         check(
             |s| s.receive_bytes_max = ByteSize::mib(1),
-            "receive_bytes_max is 1 MiB: it must lie between 16 MiB and 64 GiB",
+            "receive_bytes_max is 1 MiB: it must be from 16 MiB to 64 GiB",
         );
         check(
             |s| s.read_bytes_max = ByteSize(0),
-            "read_bytes_max is 0 B: it must lie between 8 MiB and 64 GiB",
+            "read_bytes_max is 0 B: it must be from 8 MiB to 64 GiB",
         );
     }
 }

@@ -12,4 +12,4 @@ mod settings;
 
 pub use metrics::{Family, Gather, Point, Value};
 pub use server::{Handle, Metrics, StartError, State, start};
-pub use settings::{InvalidSettings, Settings};
+pub use settings::Settings;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rafka_core::duration;
+use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use serde::{Deserialize, Serialize};
 
 /// How the HTTP listener serves. All changes need a restart.
@@ -29,30 +30,15 @@ impl Default for Settings {
     }
 }
 
-/// A value out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidSettings {
-    /// Too few or too many connections.
-    #[error("connections_max is {0}: it must lie between 1 and 10000")]
-    ConnectionsMax(u32),
-    /// Too short or too long.
-    #[error("request_timeout is {}: it must lie between 100 ms and 1 min", duration::Display(*.0))]
-    RequestTimeout(Duration),
-}
-
 impl Settings {
     /// Checks the ranges.
     ///
     /// # Errors
     /// Names the first value that is out of range.
-    pub fn validate(&self) -> Result<(), InvalidSettings> {
-        if !(1..=10_000).contains(&self.connections_max) {
-            return Err(InvalidSettings::ConnectionsMax(self.connections_max));
-        }
-        if !(Duration::from_millis(100)..=Duration::from_mins(1)).contains(&self.request_timeout) {
-            return Err(InvalidSettings::RequestTimeout(self.request_timeout));
-        }
-        Ok(())
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        in_range("connections_max", self.connections_max, 1..=10_000)?;
+        let timeouts = Duration::from_millis(100)..=Duration::from_mins(1);
+        span_in_range("request_timeout", self.request_timeout, timeouts)
     }
 }
 

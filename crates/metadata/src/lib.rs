@@ -36,7 +36,7 @@ pub use partition::{
 };
 pub use refused::Refused;
 pub use root::{Address, Addresses, Member, Root, SessionEpoch};
-pub use settings::{InvalidSetting, Settings};
+pub use settings::Settings;
 pub use shard::Shard;
 pub use state::{Command, RestoreError, State};
 pub use store::Error as StoreError;

@@ -1,5 +1,6 @@
 //! Pure: the settings of the metadata.
 
+use rafka_core::setting::{self, InvalidSetting};
 use serde::{Deserialize, Serialize};
 
 use crate::group::ShardCount;
@@ -42,29 +43,19 @@ impl Settings {
     /// # Errors
     /// The first key that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let check = |key, value: u64, max: usize| {
-            let max = max as u64;
-            if 1 <= value && value <= max {
-                Ok(())
-            } else {
-                Err(InvalidSetting { key, value, max })
-            }
-        };
-        check("num_partitions", u64::from(self.num_partitions), PARTITIONS_PER_TOPIC_MAX)?;
+        setting::in_range(
+            "num_partitions",
+            self.num_partitions as usize,
+            1..=PARTITIONS_PER_TOPIC_MAX,
+        )?;
         match self.default_replication_factor {
             None => Ok(()),
-            Some(factor) => check("default_replication_factor", u64::from(factor), REPLICAS_MAX),
+            Some(factor) => {
+                let factor = usize::from(factor);
+                setting::in_range("default_replication_factor", factor, 1..=REPLICAS_MAX)
+            }
         }
     }
-}
-
-/// A setting out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}, and must be from 1 to {max}")]
-pub struct InvalidSetting {
-    key: &'static str,
-    value: u64,
-    max: u64,
 }
 
 #[cfg(test)]
@@ -90,9 +81,9 @@ mod tests {
     fn what_is_out_of_range_is_named_with_the_range() {
         let settings = Settings { num_partitions: 0, ..Settings::default() };
         let error = settings.validate().expect_err("0 partitions");
-        assert_eq!(error.to_string(), "num_partitions is 0, and must be from 1 to 100000");
+        assert_eq!(error.to_string(), "num_partitions is 0: it must be from 1 to 100000");
         let settings = Settings { default_replication_factor: Some(17), ..Settings::default() };
         let error = settings.validate().expect_err("17 copies");
-        assert_eq!(error.to_string(), "default_replication_factor is 17, and must be from 1 to 16");
+        assert_eq!(error.to_string(), "default_replication_factor is 17: it must be from 1 to 16");
     }
 }

@@ -28,7 +28,7 @@ use rafka_core::{Batch, ByteSize, Clock, Offset, Rng};
 pub use dump::{Dumped, Found, dump, verify};
 pub use job::WriteJob;
 pub use recovery::Recovery;
-pub use settings::{InvalidSetting, Mutant, Settings};
+pub use settings::{Mutant, Settings};
 pub use shared::Journal;
 pub use stats::{LATENCY_BOUNDS, Stats};
 

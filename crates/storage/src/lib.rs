@@ -30,5 +30,5 @@ pub use engine::{
 pub use file::{FileEngine, Started, Stats, Surroundings};
 pub use memory::MemoryEngine;
 pub use memory_limit::memory_limit;
-pub use settings::{InvalidSetting, Settings};
+pub use settings::Settings;
 pub use sidecar::SidecarStats;

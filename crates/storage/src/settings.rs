@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rafka_core::ByteSize;
+use rafka_core::setting::{self, InvalidSetting};
 use serde::{Deserialize, Serialize};
 
 use crate::journal;
@@ -54,26 +55,12 @@ impl Settings {
     /// # Errors
     /// The first that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let check = |key: &str, value: &dyn ToString, holds: bool, range| {
-            if holds {
-                return Ok(());
-            }
-            Err(InvalidSetting { key: key.to_owned(), value: value.to_string(), range })
-        };
         if let Some(bytes) = self.sidecar_bytes {
-            check("sidecar_bytes", &bytes, SIDECAR_BYTES_MIN <= bytes, "at least 1 MiB")?;
+            let holds = SIDECAR_BYTES_MIN <= bytes;
+            setting::check("sidecar_bytes", &bytes, holds, "at least 1 MiB")?;
         }
-        check(
-            "open_files_max",
-            &self.open_files_max,
-            (8..=100_000).contains(&self.open_files_max),
-            "8 to 100000",
-        )?;
-        self.journal.validate().map_err(|error| InvalidSetting {
-            key: format!("journal.{}", error.key),
-            value: error.value,
-            range: error.range,
-        })
+        setting::in_range("open_files_max", self.open_files_max, 8..=100_000)?;
+        self.journal.validate().map_err(|error| error.within("journal"))
     }
 
     /// The memory that the sidecar may take, worked out if it was not given.
@@ -86,18 +73,6 @@ impl Settings {
 fn share_of(limit: Option<ByteSize>) -> ByteSize {
     let share = limit.map_or(SIDECAR_BYTES_DEFAULT_MAX, |limit| ByteSize(limit.0 / SIDECAR_SHARE));
     share.clamp(SIDECAR_BYTES_MIN, SIDECAR_BYTES_DEFAULT_MAX)
-}
-
-/// A setting of the storage engine is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}, but must be {range}")]
-pub struct InvalidSetting {
-    /// The setting, without the prefix of its section.
-    pub key: String,
-    /// The value that was found.
-    pub value: String,
-    /// What is allowed.
-    pub range: &'static str,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use rafka_core::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 
@@ -59,74 +60,30 @@ impl Default for Settings {
     }
 }
 
-/// A value out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}: it must lie between {range}")]
-pub struct InvalidSettings {
-    /// The key.
-    pub key: &'static str,
-    /// The value as it would be written.
-    pub value: String,
-    /// What it may be.
-    pub range: &'static str,
-}
-
 impl Settings {
     /// Checks the ranges.
     ///
     /// # Errors
     /// Names the first value that is out of range.
-    pub fn validate(&self) -> Result<(), InvalidSettings> {
-        let span = |key, value: Duration, least: Duration, most: Duration, range| {
-            check(key, &duration::Display(value), (least..=most).contains(&value), range)
-        };
-        let size = |key, value: ByteSize, least: ByteSize, most: ByteSize, range| {
-            check(key, &value, (least..=most).contains(&value), range)
-        };
-        let count = |key, value: u32, most: u32, range| {
-            check(key, &value, (1..=most).contains(&value), range)
-        };
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
         let (millisecond, day) = (Duration::from_millis(1), Duration::from_hours(24));
         let longest = self.group_session_timeout_max;
-        span("group_session_timeout_max", longest, millisecond, day, "1 ms and 1 d")?;
-        span(
-            "group_session_timeout_min",
-            self.group_session_timeout_min,
-            millisecond,
-            longest,
-            "1 ms and group_session_timeout_max",
-        )?;
-        span(
-            "group_rebalance_delay_initial",
-            self.group_rebalance_delay_initial,
-            Duration::ZERO,
-            Duration::from_mins(5),
-            "0 s and 5 min",
-        )?;
-        count("group_members_max", self.group_members_max, 10_000, "1 and 10000")?;
-        count("groups_max", self.groups_max, 1_000_000, "1 and 1000000")?;
-        let (least, most) = (ByteSize::mib(1), ByteSize::gib(64));
-        size("groups_bytes_max", self.groups_bytes_max, least, most, "1 MiB and 64 GiB")?;
-        let (least, most) = (Duration::from_mins(1), day * 3650);
-        span("offsets_retention", self.offsets_retention, least, most, "1 min and 3650 d")?;
-        size(
-            "offset_metadata_bytes_max",
-            self.offset_metadata_bytes_max,
-            ByteSize(0),
-            ByteSize(32_767),
-            "0 B and 32767 B",
-        )?;
-        count("offsets_topic_partitions", self.offsets_topic_partitions, 1000, "1 and 1000")
+        span_in_range("group_session_timeout_max", longest, millisecond..=day)?;
+        let shortest = self.group_session_timeout_min;
+        span_in_range("group_session_timeout_min", shortest, millisecond..=longest)?;
+        let delay = self.group_rebalance_delay_initial;
+        let delays = Duration::ZERO..=Duration::from_mins(5);
+        span_in_range("group_rebalance_delay_initial", delay, delays)?;
+        in_range("group_members_max", self.group_members_max, 1..=10_000)?;
+        in_range("groups_max", self.groups_max, 1..=1_000_000)?;
+        let sizes = ByteSize::mib(1)..=ByteSize::gib(64);
+        in_range("groups_bytes_max", self.groups_bytes_max, sizes)?;
+        let retentions = Duration::from_mins(1)..=day * 3650;
+        span_in_range("offsets_retention", self.offsets_retention, retentions)?;
+        let texts = ByteSize(0)..=ByteSize(32_767);
+        in_range("offset_metadata_bytes_max", self.offset_metadata_bytes_max, texts)?;
+        in_range("offsets_topic_partitions", self.offsets_topic_partitions, 1..=1000)
     }
-}
-
-fn check(
-    key: &'static str,
-    value: &dyn std::fmt::Display,
-    fits: bool,
-    range: &'static str,
-) -> Result<(), InvalidSettings> {
-    if fits { Ok(()) } else { Err(InvalidSettings { key, value: value.to_string(), range }) }
 }
 
 #[cfg(test)]

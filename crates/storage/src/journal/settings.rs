@@ -1,6 +1,7 @@
 //! The settings of the journal.
 
 use rafka_core::ByteSize;
+use rafka_core::setting::{self, InvalidSetting};
 use serde::{Deserialize, Serialize};
 
 use super::format::{self, BLOCK};
@@ -61,34 +62,22 @@ impl Settings {
     /// # Errors
     /// The first that is out of its range.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
-        let check = |key, value: &dyn ToString, holds: bool, range| {
-            if holds {
-                Ok(())
-            } else {
-                Err(InvalidSetting { key, value: value.to_string(), range })
-            }
-        };
         let file = self.file_bytes;
-        check(
+        setting::check(
             "file_bytes",
             &file,
             file.0.is_multiple_of(BLOCK) && (ByteSize::kib(64)..=ByteSize::gib(1)).contains(&file),
             "a multiple of 4 KiB from 64 KiB to 1 GiB",
         )?;
-        check(
+        setting::check(
             "bytes_max",
             &self.bytes_max,
             4 * file.0 <= self.bytes_max.0,
             "at least four times file_bytes",
         )?;
-        check("writers", &self.writers, (1..=64).contains(&self.writers), "1 to 64")?;
-        let group = self.group_bytes_max;
-        check(
-            "group_bytes_max",
-            &group,
-            (ByteSize::kib(4)..=ByteSize::mib(16)).contains(&group),
-            "4 KiB to 16 MiB",
-        )
+        setting::in_range("writers", self.writers, 1..=64)?;
+        let groups = ByteSize::kib(4)..=ByteSize::mib(16);
+        setting::in_range("group_bytes_max", self.group_bytes_max, groups)
     }
 
     /// The largest batch that can be submitted. A larger record than a file holds gets a file of its
@@ -110,18 +99,6 @@ impl Settings {
     }
 }
 
-/// A setting of the journal is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {value}, but must be {range}")]
-pub struct InvalidSetting {
-    /// The setting, without the prefix of its section.
-    pub key: &'static str,
-    /// The value that was found.
-    pub value: String,
-    /// What is allowed.
-    pub range: &'static str,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +108,7 @@ mod tests {
         let check = |key: Option<&str>, change: fn(&mut Settings)| {
             let mut settings = Settings::default();
             change(&mut settings);
-            assert_eq!(settings.validate().err().map(|error| error.key), key);
+            assert_eq!(settings.validate().err().map(|error| error.key).as_deref(), key);
         };
         check(None, |_| {});
         check(None, |s| s.file_bytes = ByteSize::kib(64));
@@ -143,11 +120,5 @@ mod tests {
         check(Some("writers"), |s| s.writers = 65);
         check(Some("group_bytes_max"), |s| s.group_bytes_max = ByteSize(1));
         check(Some("group_bytes_max"), |s| s.group_bytes_max = ByteSize::mib(17));
-    }
-
-    #[test]
-    fn the_message_says_what_is_allowed() {
-        let error = Settings { writers: 0, ..Settings::default() }.validate().unwrap_err();
-        assert_eq!(error.to_string(), "writers is 0, but must be 1 to 64");
     }
 }
