@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::error::Error;
 use crate::fetcher::Fetcher;
+use crate::member::GiveUp;
 use crate::metrics::Counters;
 use crate::partitions::{Partitions, Wanted};
 use crate::shared::Shared;
@@ -63,8 +64,8 @@ pub(crate) struct Driver {
     /// The helper that commits now and then, if one does.
     committing: Option<AbortHandle>,
     commit_at: Time,
-    /// Answered once the partitions are given up.
-    giving_up: Option<oneshot::Sender<()>>,
+    /// What is being given up, and who waits for it.
+    giving_up: Option<(GiveUp, oneshot::Sender<()>)>,
     /// The helper that commits before that, if one does.
     committing_last: Option<AbortHandle>,
     failures: VecDeque<Error>,

@@ -4,7 +4,7 @@
 mod assign;
 mod calls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rafka_client::{Error, Missing, TopicPartition};
 use rafka_core::assignor::Assignor;
+use rafka_core::consumer_protocol::Subscription;
 use rafka_core::{Clock, Time, TopicName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -30,14 +31,23 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// What the member tells the consumer.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The partitions must be given up. The member waits for the answer before it joins again.
-    Revoke(oneshot::Sender<()>),
+    /// Partitions must be given up. The member waits for the answer before it joins again.
+    Revoke(GiveUp, oneshot::Sender<()>),
     /// The partitions were given to others already.
     Lost,
-    /// These partitions are the member's now.
+    /// These partitions, and no others, are the member's now.
     Assigned(Vec<TopicPartition>),
+    /// These partitions are the member's now, beside those it has.
+    Added(Vec<TopicPartition>),
     /// The group does not take the member. Its task has ended.
     Failed(Error),
+}
+
+/// What is to be given up.
+#[derive(Debug)]
+pub(crate) enum GiveUp {
+    All,
+    These(Vec<TopicPartition>),
 }
 
 /// What the consumer and its member both know.
@@ -94,9 +104,21 @@ impl Drop for Polling<'_> {
 pub(crate) struct Member {
     pub(crate) group: Group,
     pub(crate) topics: Vec<TopicName>,
+    /// What the group gave it and did not take back.
+    pub(crate) owned: BTreeSet<TopicPartition>,
     pub(crate) common: Arc<Common>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) stop: CancellationToken,
+}
+
+/// How a generation begins.
+enum Entered {
+    /// In the steady state.
+    Stays(Join),
+    /// Partitions were given up for others, who get them in the next.
+    JoinsAgain,
+    /// They should have been, and the user does not poll.
+    Neglected,
 }
 
 /// Why the steady state of a generation ended.
@@ -138,16 +160,24 @@ impl Member {
                 Ok(entered) => entered,
                 Err(error) => return error,
             };
-            match self.stay(&join, counts).await {
+            let ended = match join {
+                Entered::Stays(join) => self.stay(&join, counts).await,
+                // What moves to others was given up: they get it when all have joined again.
+                Entered::JoinsAgain => continue,
+                Entered::Neglected => Ended::Neglected,
+            };
+            match ended {
+                Ended::Rebalance if self.group.settings.is_cooperative() => {}
                 Ended::Rebalance => {
-                    if !self.give_up().await {
+                    self.owned.clear();
+                    if !self.give_up(GiveUp::All).await {
                         self.rest().await;
                     }
                 }
                 Ended::Lost { forgotten } => {
                     info!(group = self.group.id, forgotten, "partitions lost to others");
                     self.forget(forgotten);
-                    let _consumer_is_gone = self.events.send(Event::Lost).await;
+                    self.lose().await;
                 }
                 Ended::Neglected => self.rest().await,
                 Ended::Failed(error) => return error,
@@ -163,8 +193,13 @@ impl Member {
         }
     }
 
+    async fn lose(&mut self) {
+        self.owned.clear();
+        let _consumer_is_gone = self.events.send(Event::Lost).await;
+    }
+
     /// Joins and syncs until there is an assignment, and hands it to the consumer.
-    async fn enter(&mut self) -> Result<(Join, Counts), Error> {
+    async fn enter(&mut self) -> Result<(Entered, Counts), Error> {
         let mut failures = 0;
         loop {
             let error = match self.enter_once().await {
@@ -172,15 +207,14 @@ impl Member {
                     *self.common.membership.lock() = join.membership.clone();
                     let (group, generation) = (&self.group.id, join.membership.generation);
                     info!(group, generation, partitions = partitions.len(), "joined");
-                    let _consumer_is_gone = self.events.send(Event::Assigned(partitions)).await;
-                    return Ok((join, counts));
+                    return Ok((self.take_over(join, partitions).await, counts));
                 }
                 Err(error) => error,
             };
             match Meaning::of(&error) {
                 Meaning::Rejoin => failures = 0,
-                Meaning::Lost => self.forget(false),
-                Meaning::Forgotten => self.forget(true),
+                Meaning::Lost => self.fall_out(false).await,
+                Meaning::Forgotten => self.fall_out(true).await,
                 Meaning::Later => {}
                 Meaning::Never => return Err(error),
             }
@@ -194,9 +228,43 @@ impl Member {
         }
     }
 
+    /// The group has gone on without the member while it was joining: what it kept is others' now.
+    async fn fall_out(&mut self, forgotten: bool) {
+        self.forget(forgotten);
+        if !self.owned.is_empty() {
+            self.lose().await;
+        }
+    }
+
+    /// Hands an assignment to the consumer: all of it, or what is new once what moves is given up.
+    async fn take_over(&mut self, join: Join, partitions: Vec<TopicPartition>) -> Entered {
+        let assigned: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
+        let before = std::mem::replace(&mut self.owned, assigned);
+        if !self.group.settings.is_cooperative() {
+            let _consumer_is_gone = self.events.send(Event::Assigned(partitions)).await;
+            return Entered::Stays(join);
+        }
+        let moving: Vec<_> = before.difference(&self.owned).cloned().collect();
+        let moves = !moving.is_empty();
+        if moves && !self.give_up(GiveUp::These(moving)).await {
+            return Entered::Neglected;
+        }
+        let added = self.owned.difference(&before).cloned().collect();
+        let _consumer_is_gone = self.events.send(Event::Added(added)).await;
+        if moves { Entered::JoinsAgain } else { Entered::Stays(join) }
+    }
+
+    fn subscription(&self, generation: i32) -> Subscription {
+        let topics = self.topics.iter().map(TopicName::to_string).collect();
+        let owned = assign::owned(&self.owned);
+        let generation = if owned.is_empty() { -1 } else { generation };
+        Subscription { owned, generation, ..Subscription::new(topics) }
+    }
+
     async fn enter_once(&self) -> Result<(Join, Counts, Vec<TopicPartition>), Error> {
-        let member_id = self.common.membership().member_id;
-        let join = match self.group.join(&member_id, &self.topics).await {
+        let Membership { member_id, generation } = self.common.membership();
+        let subscription = self.subscription(generation);
+        let join = match self.group.join(&member_id, &subscription).await {
             Ok(join) => join,
             Err(NotJoined { error, member_id }) => {
                 if let Some(member_id) = member_id {
@@ -279,10 +347,10 @@ impl Member {
         }
     }
 
-    /// Lets the consumer commit and let go of its partitions. False if it does not in time.
-    async fn give_up(&mut self) -> bool {
+    /// Lets the consumer commit and let go of partitions. False if it does not in time.
+    async fn give_up(&mut self, what: GiveUp) -> bool {
         let (done, is_done) = oneshot::channel();
-        if self.events.send(Event::Revoke(done)).await.is_err() {
+        if self.events.send(Event::Revoke(what, done)).await.is_err() {
             return true;
         }
         let limit = self.group.settings.poll_interval_max;
@@ -311,7 +379,7 @@ impl Member {
         let limit = self.group.settings.poll_interval_max;
         warn!(group = self.group.id, ?limit, "no poll for too long: leaving the group");
         self.leave().await;
-        let _consumer_is_gone = self.events.send(Event::Lost).await;
+        self.lose().await;
         let clock = Arc::clone(self.group.client.clock());
         while self.common.is_neglected(clock.now(), limit) {
             tokio::time::sleep(self.group.settings.heartbeat_interval).await;

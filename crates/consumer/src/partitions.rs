@@ -82,6 +82,11 @@ impl Partitions {
     /// Reads these and no others. Those that were read before begin anew as well.
     pub(crate) fn assign(&mut self, partitions: &[TopicPartition], need: Need) {
         self.by_name.clear();
+        self.add(partitions, need);
+    }
+
+    /// Reads these as well; they begin anew.
+    pub(crate) fn add(&mut self, partitions: &[TopicPartition], need: Need) {
         for partition in partitions {
             self.versions += 1;
             self.by_name.insert(partition.clone(), Partition::new(need, self.versions));
@@ -92,6 +97,13 @@ impl Partitions {
     pub(crate) fn assign_none(&mut self) {
         self.by_name.clear();
         self.last_served = None;
+    }
+
+    /// Reads these no longer.
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.by_name.remove(partition);
+        }
     }
 
     /// Whether nothing has happened to the partition since `version` that makes what was asked for

@@ -9,7 +9,8 @@ use rafka_client::TopicPartition;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
-    /// These partitions, and no others, are read from now on.
+    /// These partitions are read from now on. With the cooperative assignor they come beside those
+    /// that are read already, and may be none; otherwise those were given up before.
     Assigned(Vec<TopicPartition>),
     /// These partitions are given up, in good order: what `poll` gave of them is committed by now,
     /// if the consumer commits by itself.

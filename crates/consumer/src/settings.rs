@@ -29,6 +29,8 @@ pub struct Settings {
     /// partitions back without a rebalance, and `close` does not leave the group. Default none.
     pub instance_id: Option<String>,
     /// How the group shares partitions out, the preferred way first. Default range, round-robin.
+    /// With the cooperative one alone the consumer goes on reading through rebalances and gives up
+    /// only what moves; beside another it gives up everything, as that one needs it.
     pub assignors: Vec<Assignor>,
     /// Where to start without a committed offset. Default latest.
     pub offset_reset: OffsetReset,
@@ -61,7 +63,7 @@ impl Default for Settings {
         Self {
             group: None,
             instance_id: None,
-            assignors: Assignor::ALL.to_vec(),
+            assignors: vec![Assignor::Range, Assignor::RoundRobin],
             offset_reset: OffsetReset::Latest,
             auto_commit_interval: Some(Duration::from_secs(5)),
             isolation: Isolation::ReadUncommitted,
@@ -81,6 +83,11 @@ impl Default for Settings {
 const FETCH_BYTES_MOST: ByteSize = ByteSize::gib(1);
 
 impl Settings {
+    /// Whether partitions are kept while the member joins again.
+    pub(crate) fn is_cooperative(&self) -> bool {
+        self.assignors.iter().all(|assignor| assignor.is_cooperative())
+    }
+
     /// Checks every value.
     ///
     /// # Errors

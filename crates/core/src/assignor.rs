@@ -1,8 +1,13 @@
-//! Pure: Kafka's range and round-robin assignors: which member of a group consumes which partition.
+//! Pure: Kafka's assignors: which member of a group consumes which partition.
+
+mod sticky;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
+use crate::consumer_protocol::{Subscription, TopicPartitions};
 use crate::{PartitionIndex, TopicName};
 
 /// A way to share partitions out. The name is what members vote for when they join.
@@ -15,6 +20,10 @@ pub enum Assignor {
     Range,
     /// All partitions of all topics in one round over the members.
     RoundRobin,
+    /// Evenly, and each member keeps what it has as far as that allows. Members go on reading
+    /// through a rebalance: a partition that moves is left out of one round, in which its owner
+    /// lets it go and joins again, and given in the next (KIP-429).
+    CooperativeSticky,
 }
 
 /// A member that wants partitions.
@@ -26,14 +35,18 @@ pub struct Member {
     pub instance: Option<String>,
     /// The topics it subscribed to. Those that do not exist are passed over.
     pub topics: BTreeSet<String>,
+    /// What it has. Only the cooperative assignor asks for it.
+    pub owned: Partitions,
+    /// The generation in which it was given that; -1 if in none.
+    pub generation: i32,
 }
 
 /// The partitions of one member.
 pub type Partitions = BTreeMap<TopicName, Vec<PartitionIndex>>;
 
 impl Assignor {
-    /// Both, the one we prefer first.
-    pub const ALL: [Self; 2] = [Self::Range, Self::RoundRobin];
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Range, Self::RoundRobin, Self::CooperativeSticky];
 
     /// Kafka's name for it.
     #[must_use]
@@ -41,6 +54,7 @@ impl Assignor {
         match self {
             Self::Range => "range",
             Self::RoundRobin => "roundrobin",
+            Self::CooperativeSticky => "cooperative-sticky",
         }
     }
 
@@ -50,7 +64,14 @@ impl Assignor {
         Self::ALL.into_iter().find(|assignor| assignor.name() == name)
     }
 
-    /// Gives every partition of a subscribed topic to exactly one subscribed member.
+    /// Whether members keep their partitions while they join again.
+    #[must_use]
+    pub fn is_cooperative(self) -> bool {
+        self == Self::CooperativeSticky
+    }
+
+    /// Gives every partition of a subscribed topic to exactly one subscribed member; the cooperative
+    /// assignor leaves those out that another member has still to let go of.
     ///
     /// `partition_counts` names the topics that exist. Every member is in the answer, by its id,
     /// also when nothing is left for it. The order of `members` does not matter.
@@ -65,12 +86,28 @@ impl Assignor {
         let shares = match self {
             Self::Range => range(partition_counts, &ordered),
             Self::RoundRobin => round_robin(partition_counts, &ordered),
+            Self::CooperativeSticky => sticky::assign(partition_counts, &ordered),
         };
         ordered.into_iter().map(|member| member.id.clone()).zip(shares).collect()
     }
 }
 
 impl Member {
+    /// A member as the bytes of its subscription describe it. What it has of topics whose names
+    /// cannot be is passed over, and a subscription that cannot be read is one to nothing: an odd
+    /// member must not keep the others from their partitions.
+    #[must_use]
+    pub fn new(id: String, instance: Option<String>, subscription: &Bytes) -> Self {
+        let read = Subscription::decode(subscription);
+        let Subscription { topics, owned, generation, .. } =
+            read.unwrap_or_else(|_odd| Subscription::new(Vec::new()));
+        let named = |TopicPartitions { topic, partitions }: TopicPartitions| {
+            Some((TopicName::new(&topic).ok()?, partitions))
+        };
+        let owned = owned.into_iter().filter_map(named).collect();
+        Self { id, instance, topics: topics.into_iter().collect(), owned, generation }
+    }
+
     /// Kafka's order: static members by instance, then the others by id.
     fn order(&self, other: &Self) -> Ordering {
         match (&self.instance, &other.instance) {
@@ -145,6 +182,8 @@ mod tests {
             id: id.to_owned(),
             instance: instance.map(str::to_owned),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            owned: Partitions::new(),
+            generation: -1,
         }
     }
 
@@ -254,7 +293,9 @@ mod tests {
                 .map(|number| {
                     let instance = rng.random_bool(0.3).then(|| format!("i{number}"));
                     let topics = names.iter().filter(|_| alike || rng.random_bool(0.6)).cloned();
-                    Member { id: format!("m{number}"), instance, topics: topics.collect() }
+                    let (owned, generation) = (Partitions::new(), -1);
+                    let topics = topics.collect();
+                    Member { id: format!("m{number}"), instance, topics, owned, generation }
                 })
                 .collect();
             for assignor in Assignor::ALL {
@@ -283,7 +324,7 @@ mod tests {
                     }
                 }
                 assert!(owners.is_empty(), "{assignor:?}, seed {seed}: {owners:?} do not exist");
-                if assignor == Assignor::RoundRobin && alike {
+                if assignor != Assignor::Range && alike {
                     let spread = spread(&assigned, &members, |_| true, |_| true);
                     assert!(spread <= 1, "{assignor:?}, seed {seed}: {spread}");
                 }

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Driver, Learnt};
 use crate::error::Error;
-use crate::member::{EVENTS_MAX, Event, Group, Member};
+use crate::member::{EVENTS_MAX, Event, GiveUp, Group, Member};
 use crate::metrics::Counters;
-use crate::partitions::Need;
+use crate::partitions::{Need, Partitions};
 use crate::rebalance::Rebalance;
 
 /// The running member.
@@ -33,7 +33,8 @@ impl MemberTask {
             settings: shared.settings.clone(),
         };
         let common = Arc::clone(&shared.common);
-        let member = Member { group, topics, common, events: events_in, stop: stop.clone() };
+        let owned = std::collections::BTreeSet::new();
+        let member = Member { group, topics, owned, common, events: events_in, stop: stop.clone() };
         let mut tasks = JoinSet::new();
         tasks.spawn(member.run());
         Self { events, stop, tasks }
@@ -89,15 +90,16 @@ impl Driver {
 
     pub(super) fn follow(&mut self, event: Event) {
         match event {
-            Event::Revoke(done) => {
-                self.giving_up = Some(done);
+            Event::Revoke(what, done) => {
+                self.giving_up = Some((what, done));
                 self.give_up();
             }
             Event::Lost => {
                 self.giving_up = None;
                 self.let_go(Rebalance::Lost);
             }
-            Event::Assigned(partitions) => self.take_over(partitions),
+            Event::Assigned(partitions) => self.take_over(partitions, Partitions::assign),
+            Event::Added(partitions) => self.take_over(partitions, Partitions::add),
             Event::Failed(cause) => {
                 self.member = None;
                 self.giving_up = None;
@@ -122,27 +124,38 @@ impl Driver {
 
     /// Lets the member join again, if it waits for that.
     pub(super) fn finish_giving_up(&mut self) {
-        let Some(done) = self.giving_up.take() else { return };
-        self.let_go(Rebalance::Revoked);
+        let Some((what, done)) = self.giving_up.take() else { return };
+        match what {
+            GiveUp::All => self.let_go(Rebalance::Revoked),
+            GiveUp::These(partitions) => self.let_go_of(partitions, Rebalance::Revoked),
+        }
         // Without a listener the member has stopped waiting: the user came back too late.
         let _too_late = done.send(());
     }
 
     fn let_go(&mut self, rebalance: fn(Vec<TopicPartition>) -> Rebalance) {
-        let given_up = {
-            let mut partitions = self.shared.partitions.lock();
-            let names = partitions.names();
-            partitions.assign_none();
-            names
-        };
+        let all = self.shared.partitions.lock().names();
+        self.let_go_of(all, rebalance);
+    }
+
+    fn let_go_of(
+        &mut self,
+        given_up: Vec<TopicPartition>,
+        rebalance: fn(Vec<TopicPartition>) -> Rebalance,
+    ) {
+        self.shared.partitions.lock().remove(&given_up);
         self.forget_search();
         if !given_up.is_empty() {
             self.shared.listener.tell(&rebalance(given_up));
         }
     }
 
-    fn take_over(&mut self, assigned: Vec<TopicPartition>) {
-        self.shared.partitions.lock().assign(&assigned, Need::Committed);
+    fn take_over(
+        &mut self,
+        assigned: Vec<TopicPartition>,
+        take: fn(&mut Partitions, &[TopicPartition], Need),
+    ) {
+        take(&mut self.shared.partitions.lock(), &assigned, Need::Committed);
         self.forget_search();
         Counters::add(&self.shared.counters.rebalances, 1);
         self.shared.listener.tell(&Rebalance::Assigned(assigned));

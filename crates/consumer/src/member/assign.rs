@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rafka_client::TopicPartition;
 use rafka_core::TopicName;
 use rafka_core::assignor::{Assignor, Member};
-use rafka_core::consumer_protocol::{Assignment, Error, Subscription, TopicPartitions};
+use rafka_core::consumer_protocol::{Assignment, Error, TopicPartitions};
 
 /// A member as it joined: its id, its static name, its subscription's bytes.
 pub(crate) struct Joined {
@@ -15,21 +15,10 @@ pub(crate) struct Joined {
     pub(crate) metadata: Bytes,
 }
 
-/// The members with what they want. A subscription that cannot be read is that of nothing: one odd
-/// member must not keep the others from their partitions.
+/// The members with what they want and have.
 pub(crate) fn members(joined: &[Joined]) -> Vec<Member> {
-    let topics = |metadata: &Bytes| -> BTreeSet<String> {
-        Subscription::decode(metadata)
-            .map(|read| read.topics)
-            .unwrap_or_default()
-            .into_iter()
-            .collect()
-    };
-    let member = |joined: &Joined| Member {
-        id: joined.id.clone(),
-        instance: joined.instance.clone(),
-        topics: topics(&joined.metadata),
-    };
+    let member =
+        |joined: &Joined| Member::new(joined.id.clone(), joined.instance.clone(), &joined.metadata);
     joined.iter().map(member).collect()
 }
 
@@ -74,8 +63,23 @@ pub(crate) fn read(assignment: &Bytes) -> Result<Vec<TopicPartition>, Error> {
     Ok(partitions)
 }
 
+/// What a member still has, as its subscription tells it to the leader.
+pub(crate) fn owned(partitions: &BTreeSet<TopicPartition>) -> Vec<TopicPartitions> {
+    let mut owned: Vec<TopicPartitions> = Vec::new();
+    for TopicPartition { topic, partition } in partitions {
+        match owned.last_mut().filter(|last| last.topic == topic.as_str()) {
+            Some(last) => last.partitions.push(*partition),
+            None => owned
+                .push(TopicPartitions { topic: topic.to_string(), partitions: vec![*partition] }),
+        }
+    }
+    owned
+}
+
 #[cfg(test)]
 mod tests {
+    use rafka_core::consumer_protocol::Subscription;
+
     use super::*;
 
     fn joined(id: &str, topics: &[&str]) -> Joined {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use rafka_client::convert::check;
 use rafka_client::{Client, Error, v1};
+use rafka_core::ErrorCode;
 use rafka_core::assignor::Assignor;
 use rafka_core::consumer_protocol::{PROTOCOL_TYPE, Subscription};
-use rafka_core::{ErrorCode, TopicName};
 
 use super::assign::Joined;
 use crate::settings::Settings;
@@ -66,11 +66,10 @@ impl Group {
     pub(crate) async fn join(
         &self,
         member_id: &str,
-        topics: &[TopicName],
+        subscription: &Subscription,
     ) -> Result<Join, NotJoined> {
         let settings = &self.settings;
-        let topics = topics.iter().map(TopicName::to_string).collect();
-        let metadata = Subscription::new(topics).encode().map_err(|cause| Error::Malformed {
+        let metadata = subscription.encode().map_err(|cause| Error::Malformed {
             operation: "join the group",
             what: cause.to_string(),
         })?;

@@ -132,6 +132,46 @@ async fn the_user_hears_of_every_change_of_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cooperative_member_keeps_what_does_not_move_and_reads_on() {
+    let node = Node::start(4).await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let ear = Arc::clone(&heard);
+    let build = || node.member("g").assignors([Assignor::CooperativeSticky]);
+    let first = build()
+        .auto_commit(None)
+        .on_rebalance(move |rebalance| ear.lock().push(rebalance.clone()))
+        .build()
+        .expect("sound settings");
+    join(&first).await;
+    node.append(4, 0..200).await;
+    let mut records = read(&first, 200).await;
+    let second = build().build().expect("sound settings");
+    join(&second).await;
+    let repeated = settle([&first, &second], [2, 2]).await;
+    // Nothing was committed: what moved is read again, what stayed is not.
+    let moved = second.assignment();
+    let again = |record: &ConsumerRecord| moved.contains(&record.partition);
+    assert!(repeated[0].is_empty(), "{repeated:?}");
+    assert!(repeated[1].iter().all(again), "{repeated:?}");
+
+    node.append(4, 200..400).await;
+    records.extend(read(&first, 100).await);
+    let kept = first.assignment();
+    assert!(records[200..].iter().all(|record| kept.contains(&record.partition)));
+    second.close(LIMIT).await.expect("it commits and leaves");
+    poll_until(&first, |first| first.assignment().len() == 4).await;
+    let given =
+        |rebalance: &Rebalance| !matches!(rebalance, Rebalance::Assigned(a) if a.is_empty());
+    let heard: Vec<_> = heard.lock().iter().filter(|rebalance| given(rebalance)).cloned().collect();
+    let expected = [
+        Rebalance::Assigned(all(4)),
+        Rebalance::Revoked(moved.clone()),
+        Rebalance::Assigned(moved),
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_stops_polling_gives_way_and_may_come_back() {
     let node = Node::start(2).await;
     let mut settings = rafka_consumer::Settings::default();

@@ -231,10 +231,8 @@ fn shares(
         let message = format!("the group chose the assignor {:?}, unknown here", joined.protocol);
         Setback::Refused(Error::new(ErrorCode::InconsistentGroupProtocol, message))
     })?;
-    let member = |member: &JoinedMember| assignor::Member {
-        id: member.id.clone(),
-        instance: member.instance.clone(),
-        topics: topics_of(&member.metadata).into_iter().collect(),
+    let member = |member: &JoinedMember| {
+        assignor::Member::new(member.id.clone(), member.instance.clone(), &member.metadata)
     };
     let members: Vec<assignor::Member> = joined.members.iter().map(member).collect();
     let share = |(id, partitions): (String, assignor::Partitions)| {
