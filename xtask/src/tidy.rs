@@ -53,7 +53,9 @@ impl Source {
 
     /// Whether `cargo xtask codegen` wrote it.
     fn is_generated(&self) -> bool {
-        self.path.starts_with("crates/proto/src/gen/")
+        ["crates/proto/src/gen/", "crates/kafka-wire/src/gen/"]
+            .iter()
+            .any(|folder| self.path.starts_with(folder))
     }
 
     /// The lines, numbered as editors number them.

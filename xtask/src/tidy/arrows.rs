@@ -8,6 +8,7 @@ use super::Finding;
 const ARROWS: &[(&str, &[&str])] = &[
     ("rafka-core", &[]),
     ("rafka-proto", &[]),
+    ("rafka-kafka-wire", &[]),
     ("rafka-storage", &["rafka-core"]),
     ("rafka-metadata", &["rafka-core", "rafka-storage"]),
     ("rafka-broker", &["rafka-core", "rafka-metadata", "rafka-storage"]),
@@ -29,6 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rafka-client",
             "rafka-producer",
             "rafka-consumer",
+            // The load generator of `rafka bench` speaks Kafka's protocol itself.
+            "rafka-kafka-wire",
         ],
     ),
     ("xtask", &[]),
