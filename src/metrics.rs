@@ -76,6 +76,11 @@ impl Source {
                 float(view.replica_count(view.node())),
             ),
             Family::gauge(
+                "broker_producers",
+                "Idempotent producers known, once for each partition that they wrote to",
+                float(self.broker.producer_count() as u64),
+            ),
+            Family::gauge(
                 "broker_writable",
                 "1 while writes are taken, 0 after the storage failed",
                 if self.broker.failure().is_none() { 1.0 } else { 0.0 },

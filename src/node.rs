@@ -275,11 +275,7 @@ fn open(
                 observer: Arc::clone(&reports),
                 driver: Driver::Threads,
             };
-            let storage = storage::Settings {
-                producer_expiry: settings.broker.producer_id_expiration,
-                ..settings.storage.clone()
-            };
-            let opened = FileEngine::open(data_dir, &storage, surroundings);
+            let opened = FileEngine::open(data_dir, &settings.storage, surroundings);
             let (engine, started) = opened.map_err(StartError::Storage)?;
             log_start(data_dir, &started, clock.now() - begun);
             let path = data_dir.join(METADATA_FILE);

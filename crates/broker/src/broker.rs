@@ -99,6 +99,7 @@ impl Broker {
         tokio::task::spawn_blocking(move || follower.open_all(&view))
             .await
             .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
+        table.producers().set_max(settings.producers_budget());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let inner = Arc::new_cyclic(|broker| {
             let offsets_partitions = settings.groups.offsets_topic_partitions;
@@ -132,6 +133,13 @@ impl Broker {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
+    }
+
+    /// How many idempotent producers are known, each counted once for each partition that it wrote
+    /// to.
+    #[must_use]
+    pub fn producer_count(&self) -> usize {
+        self.inner.table.producers().count()
     }
 
     /// Consumer groups.

@@ -108,7 +108,9 @@ impl Follower {
                 .zip(&mut opened)
                 .map(|((partition, agreed), (log, recovered))| {
                     let id = TopicPartition { topic: topic.id, partition };
-                    Arc::new(Partition::new(id, log, recovered, agreed.leader_epoch()))
+                    let producers = Arc::clone(self.table.producers());
+                    let epoch = agreed.leader_epoch();
+                    Arc::new(Partition::new(id, log, recovered, epoch, producers))
                 })
                 .collect();
             let known = self.table.topic(&TopicRef::Id(topic.id)).unwrap_or_else(|_unknown| {

@@ -13,6 +13,7 @@ pub mod offsets;
 mod partition;
 mod pending;
 pub mod produce;
+mod producer_budget;
 mod settings;
 pub mod stats;
 mod table;

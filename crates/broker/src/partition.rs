@@ -5,7 +5,6 @@ pub(crate) mod validate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use rafka_core::{Batch, Epoch, ErrorCode, Offset, Timestamp, TopicPartition};
@@ -14,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::Error;
 use crate::produce::Appended;
+use crate::producer_budget::ProducerBudget;
 use machine::{Machine, Plan};
 
 /// A partition that this node leads. Idle, it is this struct and nothing else: no task, no file.
@@ -22,7 +22,14 @@ pub(crate) struct Partition {
     pub(crate) log: LogId,
     /// The log's end when this leadership began.
     pub(crate) led_from: Offset,
+    producers: Arc<ProducerBudget>,
     state: Mutex<State>,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        self.producers.changed(self.state.get_mut().machine.producers().len(), 0);
+    }
 }
 
 struct State {
@@ -65,11 +72,13 @@ impl Partition {
         log: LogId,
         recovered: Recovered,
         leader_epoch: Epoch,
+        producers: Arc<ProducerBudget>,
     ) -> Self {
         let led_from = recovered.bounds.end;
         let machine = Machine::new(recovered, leader_epoch);
+        producers.changed(0, machine.producers().len());
         let state = State { machine, acks: VecDeque::new(), readers: Vec::new(), closed: None };
-        Self { id, log, led_from, state: Mutex::new(state) }
+        Self { id, log, led_from, producers, state: Mutex::new(state) }
     }
 
     /// Appends validated batches and registers for their acknowledgement.
@@ -81,7 +90,14 @@ impl Partition {
         now: Timestamp,
     ) -> AckState {
         let mut state = self.state.lock();
-        match state.append(engine, self.log, batches, append_time, now) {
+        let known = state.machine.producers().len();
+        let appended = state.append(engine, self.log, batches, append_time, now);
+        let machine = &mut state.machine;
+        if known < machine.producers().len() && 0 < known && self.producers.is_full() {
+            machine.forget_oldest_producer();
+        }
+        self.producers.changed(known, machine.producers().len());
+        match appended {
             Ok((end, appended)) => state.ack_at(end, appended),
             Err(error) => AckState::Known(Err(error)),
         }
@@ -153,8 +169,16 @@ impl Partition {
         self.state.lock().machine.trimmed(start);
     }
 
-    pub(crate) fn expire_producers(&self, now: Timestamp, age: Duration) {
-        self.state.lock().machine.expire_producers(now, age);
+    /// Notes when each known producer wrote last.
+    pub(crate) fn producers_seen_at(&self, seen_at: &mut Vec<Timestamp>) {
+        seen_at.extend(self.state.lock().machine.producers().seen_at());
+    }
+
+    /// Forgets the producers that wrote before `limit` and not since. Returns how many.
+    pub(crate) fn forget_producers(&self, limit: Timestamp) -> usize {
+        let forgotten = self.state.lock().machine.forget_producers(limit);
+        self.producers.changed(forgotten, 0);
+        forgotten
     }
 }
 

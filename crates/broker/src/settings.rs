@@ -6,6 +6,8 @@ use rafka_core::ByteSize;
 use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use serde::{Deserialize, Serialize};
 
+const PRODUCERS_BYTES_MIN: ByteSize = ByteSize::mib(1);
+
 /// How the broker behaves. Changes take effect at the next start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +23,11 @@ pub struct Settings {
     /// Default: 1 d. Kafka's `producer.id.expiration.ms`.
     #[serde(with = "rafka_core::duration")]
     pub producer_id_expiration: Duration,
+    /// The memory for what all partitions know of idempotent producers, some 320 bytes for each
+    /// producer and partition. From 1 MiB to 64 GiB. By default a sixteenth of the memory that the
+    /// process may use, at most 64 MiB. When it fills up, those who wrote longest ago are forgotten:
+    /// what they send again then is appended again.
+    pub producers_bytes_max: Option<ByteSize>,
     /// What one fetch may return, whatever the client asks for. From 64 KiB to 1 GiB.
     /// Default: 55 MiB. Kafka's `fetch.max.bytes`.
     pub fetch_bytes_max: ByteSize,
@@ -40,6 +47,7 @@ impl Default for Settings {
             auto_create_topics_enable: true,
             retention_check_interval: Duration::from_mins(5),
             producer_id_expiration: Duration::from_hours(24),
+            producers_bytes_max: None,
             fetch_bytes_max: ByteSize::mib(55),
             fetch_waits_max: 100_000,
             cold_reads_max: 16,
@@ -58,11 +66,22 @@ impl Settings {
         span_in_range("retention_check_interval", self.retention_check_interval, intervals)?;
         let expirations = Duration::from_mins(1)..=Duration::from_hours(30 * 24);
         span_in_range("producer_id_expiration", self.producer_id_expiration, expirations)?;
+        if let Some(bytes) = self.producers_bytes_max {
+            in_range("producers_bytes_max", bytes, PRODUCERS_BYTES_MIN..=ByteSize::gib(64))?;
+        }
         let sizes = ByteSize::kib(64)..=ByteSize::gib(1);
         in_range("fetch_bytes_max", self.fetch_bytes_max, sizes)?;
         in_range("fetch_waits_max", self.fetch_waits_max, 1..=1_000_000)?;
         in_range("cold_reads_max", self.cold_reads_max, 1..=512)?;
         self.groups.validate().map_err(|error| error.within("groups"))
+    }
+
+    /// The memory for producers, worked out if it was not given.
+    pub(crate) fn producers_budget(&self) -> ByteSize {
+        self.producers_bytes_max.unwrap_or_else(|| {
+            let share = ByteSize::share(rafka_storage::memory_limit(), 16, ByteSize::mib(64));
+            share.max(PRODUCERS_BYTES_MIN)
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use rafka_storage::{self as storage, LogId, Observer};
 use tokio::sync::Notify;
 
 use crate::partition::Partition;
+use crate::producer_budget::ProducerBudget;
 use crate::{Error, TopicRef};
 
 /// A topic with the partitions that this node leads.
@@ -60,6 +61,7 @@ pub struct PartitionTable {
     /// Why nothing can be written any more.
     failure: RwLock<Option<Error>>,
     room: Notify,
+    producers: Arc<ProducerBudget>,
 }
 
 #[derive(Default)]
@@ -73,6 +75,11 @@ impl PartitionTable {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// The memory for what the partitions know of producers.
+    pub(crate) fn producers(&self) -> &Arc<ProducerBudget> {
+        &self.producers
     }
 
     pub(crate) fn topic(&self, topic: &TopicRef) -> Result<Arc<Topic>, Error> {

@@ -3,10 +3,9 @@
 //! For each producer the last five batches are remembered. A batch that repeats one of them is a
 //! retry and is answered with the offsets of the first; one that leaves a gap is refused.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut};
 
 use crate::batch::Header;
 use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
@@ -14,12 +13,11 @@ use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 /// How many batches a producer may have in flight (Kafka's constant, known to all clients).
 pub const WINDOW: usize = 5;
 
-/// The most producers that one log remembers; beyond it those that wrote longest ago are forgotten.
-/// One takes about 200 bytes.
-pub const PRODUCERS_MAX: usize = 100_000;
+/// What one producer takes in memory at the most, its places in two trees included.
+pub const PRODUCER_BYTES: usize = 320;
 
-const FORMAT_VERSION: u8 = 1;
-const PRODUCER_LEN: usize = 8 + 2 + 8 + 1;
+const ROW_VERSION: u8 = 1;
+const ROW_LEN: usize = 1 + 2 + 8 + 1;
 const ENTRY_LEN: usize = 4 + 4 + 8 + 8;
 
 /// A batch that was appended.
@@ -48,6 +46,8 @@ struct Producer {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProducerTable {
     producers: BTreeMap<ProducerId, Producer>,
+    /// The same, in the order in which they wrote last.
+    by_use: BTreeSet<(Timestamp, ProducerId)>,
 }
 
 /// What to do with a batch.
@@ -59,9 +59,9 @@ pub enum Verdict {
     Duplicate(Entry),
 }
 
-/// The stored bytes are not a producer table.
+/// The stored bytes are not a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the producer table cannot be read: {0}")]
+#[error("the producer cannot be read: {0}")]
 pub struct DecodeError(&'static str);
 
 impl ProducerTable {
@@ -119,17 +119,19 @@ impl ProducerTable {
         if !header.producer_id.is_some() || header.attributes.is_control() {
             return;
         }
-        let seen_at = header.max_timestamp.max(append_time);
-        let producer = self.producers.entry(header.producer_id).or_insert_with(|| Producer {
+        let (id, seen_at) = (header.producer_id, header.max_timestamp.max(append_time));
+        let producer = self.producers.entry(id).or_insert_with(|| Producer {
             epoch: header.producer_epoch,
             seen_at,
             entries: Vec::with_capacity(1),
         });
+        self.by_use.remove(&(producer.seen_at, id));
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
             producer.entries.clear();
         }
         producer.seen_at = producer.seen_at.max(seen_at);
+        self.by_use.insert((producer.seen_at, id));
         if producer.entries.len() == WINDOW {
             producer.entries.remove(0);
         }
@@ -139,22 +141,34 @@ impl ProducerTable {
             base_offset: header.base_offset,
             timestamp: header.max_timestamp,
         });
-        if PRODUCERS_MAX < self.producers.len() {
-            self.forget_oldest();
-        }
     }
 
-    fn forget_oldest(&mut self) {
-        let oldest = self.producers.iter().min_by_key(|(id, producer)| (producer.seen_at, **id));
-        if let Some(id) = oldest.map(|(id, _)| *id) {
+    /// Forgets the producer that wrote longest ago.
+    pub fn forget_oldest(&mut self) {
+        if let Some((_, id)) = self.by_use.pop_first() {
             self.producers.remove(&id);
         }
     }
 
-    /// Forgets producers that have not written for `age` (`producer.id.expiration.ms`).
-    pub fn expire(&mut self, now: Timestamp, age: Duration) {
-        let limit = now.minus(age);
-        self.producers.retain(|_, producer| limit <= producer.seen_at);
+    /// Forgets the producers that wrote before `limit` and not since. Returns how many.
+    pub fn forget_before(&mut self, limit: Timestamp) -> usize {
+        let kept = self.by_use.split_off(&(limit, ProducerId(i64::MIN)));
+        let forgotten = std::mem::replace(&mut self.by_use, kept);
+        for (_, id) in &forgotten {
+            self.producers.remove(id);
+        }
+        forgotten.len()
+    }
+
+    /// When each producer wrote last, oldest first.
+    pub fn seen_at(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.by_use.iter().map(|(seen_at, _)| *seen_at)
+    }
+
+    /// Whether the producer is known.
+    #[must_use]
+    pub fn contains(&self, id: ProducerId) -> bool {
+        self.producers.contains_key(&id)
     }
 
     /// The offset of the last batch of each producer: compaction keeps these batches.
@@ -164,63 +178,72 @@ impl ProducerTable {
             .filter_map(|(id, producer)| Some((*id, producer.entries.last()?.base_offset)))
     }
 
-    /// The table as bytes; none at all for an empty one.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        if self.is_empty() {
-            return Bytes::new();
-        }
-        let mut out = BytesMut::with_capacity(1 + self.len() * (PRODUCER_LEN + ENTRY_LEN));
-        out.put_u8(FORMAT_VERSION);
-        for (id, producer) in &self.producers {
-            out.put_i64(id.0);
-            out.put_i16(producer.epoch.0);
-            out.put_i64(producer.seen_at.0);
-            out.put_u8(u8::try_from(producer.entries.len()).expect("at most five entries"));
-            for entry in &producer.entries {
-                out.put_i32(entry.sequence_first);
-                out.put_i32(entry.sequence_last);
-                out.put_i64(entry.base_offset.0);
-                out.put_i64(entry.timestamp.0);
-            }
-        }
-        out.freeze()
+    /// Each producer with its row: its bytes in a store.
+    pub fn rows(&self) -> impl Iterator<Item = (ProducerId, Vec<u8>)> + '_ {
+        self.producers.iter().map(|(id, producer)| (*id, producer.encode()))
     }
 
-    /// Reads what [`ProducerTable::encode`] wrote.
+    /// Takes in a producer from its row.
     ///
     /// # Errors
     /// If the bytes are of another version, or damaged.
-    pub fn decode(mut bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut table = Self::default();
-        if bytes.is_empty() {
-            return Ok(table);
+    pub fn restore(&mut self, id: ProducerId, row: &[u8]) -> Result<(), DecodeError> {
+        let producer = Producer::decode(row)?;
+        let seen_at = producer.seen_at;
+        if let Some(before) = self.producers.insert(id, producer) {
+            self.by_use.remove(&(before.seen_at, id));
         }
-        if bytes.get_u8() != FORMAT_VERSION {
+        self.by_use.insert((seen_at, id));
+        Ok(())
+    }
+
+    /// When the producer of a row wrote last.
+    ///
+    /// # Errors
+    /// As those of [`ProducerTable::restore`].
+    pub fn row_seen_at(row: &[u8]) -> Result<Timestamp, DecodeError> {
+        Producer::decode(row).map(|producer| producer.seen_at)
+    }
+}
+
+impl Producer {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(ROW_LEN + self.entries.len() * ENTRY_LEN);
+        out.put_u8(ROW_VERSION);
+        out.put_i16(self.epoch.0);
+        out.put_i64(self.seen_at.0);
+        out.put_u8(u8::try_from(self.entries.len()).expect("at most five entries"));
+        for entry in &self.entries {
+            out.put_i32(entry.sequence_first);
+            out.put_i32(entry.sequence_last);
+            out.put_i64(entry.base_offset.0);
+            out.put_i64(entry.timestamp.0);
+        }
+        out
+    }
+
+    fn decode(mut row: &[u8]) -> Result<Self, DecodeError> {
+        if row.len() < ROW_LEN {
+            return Err(DecodeError("it is cut off"));
+        }
+        if row.get_u8() != ROW_VERSION {
             return Err(DecodeError("its version is unknown"));
         }
-        while !bytes.is_empty() {
-            if bytes.len() < PRODUCER_LEN {
-                return Err(DecodeError("a producer is cut off"));
-            }
-            let id = ProducerId(bytes.get_i64());
-            let epoch = ProducerEpoch(bytes.get_i16());
-            let seen_at = Timestamp(bytes.get_i64());
-            let count = usize::from(bytes.get_u8());
-            if WINDOW < count || bytes.len() < count * ENTRY_LEN {
-                return Err(DecodeError("the batches of a producer are cut off"));
-            }
-            let entries = (0..count)
-                .map(|_| Entry {
-                    sequence_first: bytes.get_i32(),
-                    sequence_last: bytes.get_i32(),
-                    base_offset: Offset(bytes.get_i64()),
-                    timestamp: Timestamp(bytes.get_i64()),
-                })
-                .collect();
-            table.producers.insert(id, Producer { epoch, seen_at, entries });
+        let epoch = ProducerEpoch(row.get_i16());
+        let seen_at = Timestamp(row.get_i64());
+        let count = usize::from(row.get_u8());
+        if WINDOW < count || row.len() != count * ENTRY_LEN {
+            return Err(DecodeError("its batches are cut off"));
         }
-        Ok(table)
+        let entries = (0..count)
+            .map(|_| Entry {
+                sequence_first: row.get_i32(),
+                sequence_last: row.get_i32(),
+                base_offset: Offset(row.get_i64()),
+                timestamp: Timestamp(row.get_i64()),
+            })
+            .collect();
+        Ok(Self { epoch, seen_at, entries })
     }
 }
 
@@ -293,20 +316,41 @@ mod tests {
     }
 
     #[test]
-    fn the_table_survives_its_encoding_and_damage_is_an_error() {
-        let encoded = table().encode();
-        assert_eq!(ProducerTable::decode(&encoded), Ok(table()));
-        assert!(ProducerTable::decode(&encoded[..encoded.len() - 1]).is_err());
-        assert!(ProducerTable::decode(&[9]).is_err());
-        assert!(ProducerTable::default().encode().is_empty());
+    fn a_producer_survives_its_row_and_damage_is_an_error() {
+        let mut restored = ProducerTable::default();
+        for (id, row) in table().rows() {
+            assert_eq!(ProducerTable::row_seen_at(&row), Ok(Timestamp(2000)));
+            restored.restore(id, &row).expect("sound");
+            restored.restore(id, &row).expect("sound");
+            for len in 0..row.len() {
+                assert!(ProducerTable::default().restore(id, &row[..len]).is_err(), "{len}");
+            }
+            let newer = [&[ROW_VERSION + 1], &row[1..]].concat();
+            assert!(ProducerTable::default().restore(id, &newer).is_err());
+        }
+        assert_eq!(restored, table());
     }
 
     #[test]
-    fn a_producer_is_forgotten_only_after_its_age() {
-        let mut table = table();
-        table.expire(Timestamp(3000), Duration::from_secs(1));
-        assert_eq!(table.len(), 1);
-        table.expire(Timestamp(3001), Duration::from_secs(1));
-        assert!(table.is_empty());
+    fn who_wrote_longest_ago_is_forgotten_first_and_nobody_before_its_age() {
+        let mut table = ProducerTable::default();
+        let write = |table: &mut ProducerTable, id: i64, at: i64| {
+            let mut header = header(0, 0, 1, 0);
+            (header.producer_id, header.max_timestamp) = (ProducerId(id), Timestamp(at));
+            table.note(&header, Timestamp(at));
+        };
+        for (id, at) in [(1, 10), (2, 20), (3, 30), (1, 40)] {
+            write(&mut table, id, at);
+        }
+        let ids = |table: &ProducerTable| -> Vec<i64> {
+            table.last_batches().map(|(id, _)| id.0).collect()
+        };
+        assert_eq!(table.seen_at().collect::<Vec<_>>(), [20, 30, 40].map(Timestamp));
+        assert_eq!(table.forget_before(Timestamp(20)), 0);
+        table.forget_oldest();
+        assert_eq!(ids(&table), [1, 3]);
+        assert_eq!(table.forget_before(Timestamp(31)), 1);
+        assert_eq!(ids(&table), [1]);
+        assert!(table.contains(ProducerId(1)) && !table.contains(ProducerId(3)));
     }
 }

@@ -40,6 +40,13 @@ impl ByteSize {
         usize::try_from(self.0).expect("sizes fit the address space of a 64-bit machine")
     }
 
+    /// A share of the memory that a process may use: one `part`th of `limit`, at most `most`, which
+    /// it is too where nobody knows the limit.
+    #[must_use]
+    pub fn share(limit: Option<Self>, part: u64, most: Self) -> Self {
+        limit.map_or(most, |limit| Self(limit.0 / part).min(most))
+    }
+
     /// The size of something in memory.
     #[must_use]
     pub const fn of_len(len: usize) -> Self {

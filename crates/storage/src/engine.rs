@@ -371,6 +371,13 @@ pub trait Engine: Send + Sync + 'static {
     /// If files cannot be read or written. What was cleaned by then stays cleaned.
     fn clean(&self, log: LogId, below: Offset, now: Timestamp) -> Result<CleanReport, Error>;
 
+    /// Forgets the idempotent producers of all logs that wrote before `before` and not since: the
+    /// next [`Engine::open`] does not know them. Blocks until that is durable.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    fn forget_producers(&self, before: Timestamp) -> Result<(), Error>;
+
     /// Writes out what is pinned, stops the threads and marks the directory clean. Blocks.
     ///
     /// # Errors

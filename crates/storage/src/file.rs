@@ -267,6 +267,10 @@ impl Engine for FileEngine {
         self.inner.clean(log, below, now)
     }
 
+    fn forget_producers(&self, before: Timestamp) -> Result<(), Error> {
+        self.inner.forget_producers(before)
+    }
+
     fn stop(&self) -> Result<(), Error> {
         let flusher = self.flusher.lock().take();
         if let Some(flusher) = flusher {

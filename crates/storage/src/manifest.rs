@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rafka_core::{EpochHistory, Offset, TopicPartition};
+use rafka_core::batch::Header;
+use rafka_core::producer_state::ProducerTable;
+use rafka_core::{EpochHistory, Offset, Timestamp, TopicPartition};
 use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ use crate::{Durability, Error, LogId};
 pub(crate) const FILE_NAME: &str = "manifest.redb";
 
 /// The version of tables and values that this build writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Pages that redb keeps in memory: the whole manifest of some 10 000 logs.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -83,8 +85,6 @@ pub(crate) struct Checkpoint {
     pub(crate) segments: Vec<Segment>,
     /// The leader epochs of what is below `end`.
     pub(crate) epochs: EpochHistory,
-    /// The idempotent producers as of `end`, encoded. Empty: none.
-    pub(crate) producers: Vec<u8>,
 }
 
 /// For each journal: records of the log with a sequence below this are in the checkpoint.
@@ -122,6 +122,13 @@ pub(crate) enum Change {
     Create(LogId, TopicPartition),
     /// Replaces the checkpoint of a log.
     Checkpoint(LogId, Checkpoint),
+    /// Batches of a log came below its checkpoint's end, each with the time of its append: their
+    /// producers are known by them.
+    Wrote(LogId, Vec<(Header, Timestamp)>),
+    /// Replaces what is known of a log's producers.
+    Producers(LogId, ProducerTable),
+    /// Forgets the producers of all logs that wrote before this and not since.
+    Forget(Timestamp),
     /// Deletes a log. It is listed as deleted until its files are gone.
     Delete(LogId),
     /// The files of a deleted log are gone.
@@ -162,6 +169,14 @@ impl Manifest {
         self.with_database(|database| tables::load(database, &self.path))
     }
 
+    /// What is known of the producers of some logs, as of the ends of their checkpoints.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a value is not what we write.
+    pub(crate) fn producers(&self, logs: &[LogId]) -> Result<Vec<ProducerTable>, Error> {
+        self.with_database(|database| tables::producers(database, logs, &self.path))
+    }
+
     /// Makes the changes durable, all or none.
     ///
     /// # Errors
@@ -198,12 +213,12 @@ impl Manifest {
     }
 }
 
-/// The contents of a manifest file that is only looked at: what an unclean stop left is repaired
-/// in memory.
+/// The contents of a manifest file that is only looked at, and the producers of each of its logs:
+/// what an unclean stop left is repaired in memory.
 ///
 /// # Errors
 /// If the bytes are damaged or of another version.
-pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Contents, Error> {
+pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<(Contents, Vec<ProducerTable>), Error> {
     let memory = redb::backends::InMemoryBackend::new();
     let len = bytes.len() as u64;
     memory
@@ -212,7 +227,10 @@ pub(crate) fn read(bytes: &[u8], path: &Path) -> Result<Contents, Error> {
         .map_err(disk::failed("read", path))?;
     let database = open_on(memory, path)?;
     tables::check_version(&database, path)?;
-    tables::load(&database, path)
+    let contents = tables::load(&database, path)?;
+    let logs: Vec<LogId> = contents.logs.iter().map(|log| log.id).collect();
+    let producers = tables::producers(&database, &logs, path)?;
+    Ok((contents, producers))
 }
 
 /// Makes the file under another name first, so that there is never half of one under its own.

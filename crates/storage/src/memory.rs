@@ -44,7 +44,6 @@ struct Log {
     /// Each batch with the time when a compaction first covered it.
     tail: Tail<Option<Timestamp>>,
     epochs: EpochHistory,
-    producers: ProducerTable,
     /// Everything below this was compacted before.
     compacted: Offset,
     deleted: bool,
@@ -116,10 +115,15 @@ impl Log {
         self.end = self.tail.truncate(end).unwrap_or(self.start).max(self.start);
         self.compacted = self.compacted.min(self.end);
         self.epochs.truncate(self.end);
-        self.producers = ProducerTable::default();
+    }
+
+    /// What the batches say of those who sent them. Nobody asks but who opens the log.
+    fn producers(&self) -> ProducerTable {
+        let mut producers = ProducerTable::default();
         for entry in self.tail.iter() {
-            self.producers.note(&entry.batch.header, entry.appended_at);
+            producers.note(&entry.batch.header, entry.appended_at);
         }
+        producers
     }
 
     fn trim(&mut self, start: Offset) {
@@ -145,7 +149,7 @@ impl Engine for MemoryEngine {
             let recovered = Recovered {
                 bounds: log.bounds(),
                 epochs: log.epochs.clone(),
-                producers: log.producers.clone(),
+                producers: log.producers(),
             };
             drop(log);
             opened.push((id, recovered));
@@ -186,7 +190,6 @@ impl Engine for MemoryEngine {
         self.reserve(batches.iter().map(weight).sum())?;
         for batch in batches {
             log.epochs.note(batch.header.leader_epoch, batch.base_offset());
-            log.producers.note(&batch.header, now);
             // Copied, so that it does not keep the frame alive that it came in.
             log.tail.push(Entry { batch: batch.detached(), appended_at: now, note: None });
         }
@@ -260,6 +263,11 @@ impl Engine for MemoryEngine {
 
     fn clean(&self, log: LogId, below: Offset, now: Timestamp) -> Result<CleanReport, Error> {
         self.change(log, |log| log.clean(below, now, self.seed))
+    }
+
+    /// It remembers none beside the batches themselves.
+    fn forget_producers(&self, _before: Timestamp) -> Result<(), Error> {
+        Ok(())
     }
 
     fn stop(&self) -> Result<(), Error> {

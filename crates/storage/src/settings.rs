@@ -1,7 +1,5 @@
 //! The settings of the file engine.
 
-use std::time::Duration;
-
 use rafka_core::ByteSize;
 use rafka_core::setting::{self, InvalidSetting};
 use serde::{Deserialize, Serialize};
@@ -29,10 +27,6 @@ pub struct Settings {
     /// The number of segment and index files kept open for reading: 8 to 100000, 256 by default.
     /// Restart needed.
     pub open_files_max: u32,
-    /// How long checkpoints remember an idempotent producer that stopped writing. Not a key of its
-    /// own: whoever opens the engine sets what the broker goes by.
-    #[serde(skip)]
-    pub producer_expiry: Duration,
     /// The journal.
     pub journal: journal::Settings,
 }
@@ -43,7 +37,6 @@ impl Default for Settings {
             sidecar_bytes: None,
             disk_reserve_bytes: ByteSize::mib(256),
             open_files_max: 256,
-            producer_expiry: Duration::from_hours(24),
             journal: journal::Settings::default(),
         }
     }
@@ -71,8 +64,7 @@ impl Settings {
 }
 
 fn share_of(limit: Option<ByteSize>) -> ByteSize {
-    let share = limit.map_or(SIDECAR_BYTES_DEFAULT_MAX, |limit| ByteSize(limit.0 / SIDECAR_SHARE));
-    share.clamp(SIDECAR_BYTES_MIN, SIDECAR_BYTES_DEFAULT_MAX)
+    ByteSize::share(limit, SIDECAR_SHARE, SIDECAR_BYTES_DEFAULT_MAX).max(SIDECAR_BYTES_MIN)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Maintenance: retention, compaction and forgetting producers, one log after the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rafka_core::Timestamp;
 use rafka_storage::{self as storage, CleanReport};
@@ -8,6 +9,9 @@ use rafka_storage::{self as storage, CleanReport};
 use super::{Broker, Inner};
 use crate::partition::Partition;
 use crate::table::Topic;
+
+/// How often room for producers is made at the most.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Broker {
     pub(super) fn start_maintenance(&self) {
@@ -22,6 +26,11 @@ impl Broker {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
+                    () = inner.table.producers().crowded() => {
+                        inner.make_room_for_producers().await;
+                        // However fast new ones come, looking at all of them has its pace.
+                        tokio::time::sleep(ROOM_INTERVAL).await;
+                    }
                     _ = interval.tick() => inner.maintain().await,
                 }
             }
@@ -36,15 +45,43 @@ impl Broker {
 
 impl Inner {
     async fn maintain(&self) {
+        self.forget_producers(self.date().minus(self.settings.producer_id_expiration)).await;
         for topic in self.table.topics() {
             for partition in topic.led() {
                 if self.stop.is_cancelled() {
                     return;
                 }
                 let now = self.date();
-                partition.expire_producers(now, self.settings.producer_id_expiration);
                 self.clean(&topic, &partition, now).await;
             }
+        }
+    }
+
+    /// Forgets those who wrote longest ago, until half of the memory for producers is free.
+    async fn make_room_for_producers(&self) {
+        let mut seen_at = Vec::with_capacity(self.table.producers().count());
+        for partition in self.table.topics().iter().flat_map(|topic| topic.led()) {
+            partition.producers_seen_at(&mut seen_at);
+        }
+        let Some(excess) = seen_at.len().checked_sub(self.table.producers().goal()) else { return };
+        if excess < seen_at.len() {
+            let (_, limit, _) = seen_at.select_nth_unstable(excess);
+            let limit = *limit;
+            tracing::warn!(producers = excess, "memory for producers is full: oldest forgotten");
+            self.forget_producers(limit).await;
+        }
+    }
+
+    /// Forgets the producers that wrote before `limit` and not since, here and in the checkpoints.
+    async fn forget_producers(&self, limit: Timestamp) {
+        let partitions = self.table.topics().into_iter().flat_map(|topic| topic.led());
+        let forgotten: usize = partitions.map(|partition| partition.forget_producers(limit)).sum();
+        if forgotten == 0 {
+            return;
+        }
+        let engine = Arc::clone(&self.engine);
+        if let Ok(Err(error)) = self.blocking(move || engine.forget_producers(limit)).await {
+            tracing::warn!(%error, "producers that were forgotten come back with a restart");
         }
     }
 

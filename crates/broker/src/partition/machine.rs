@@ -1,6 +1,6 @@
 //! Pure: one partition's offsets, epochs, producers and high watermark.
 
-use rafka_core::producer_state::{Entry, Verdict};
+use rafka_core::producer_state::{Entry, ProducerTable, Verdict};
 use rafka_core::{Batch, Epoch, EpochHistory, ErrorCode, Offset, Timestamp};
 use rafka_storage::{Bounds, Recovered};
 
@@ -13,7 +13,7 @@ pub(crate) struct Machine {
     bounds: Bounds,
     high_watermark: Offset,
     epochs: EpochHistory,
-    producers: rafka_core::producer_state::ProducerTable,
+    producers: ProducerTable,
 }
 
 /// What to do with batches that were offered.
@@ -148,9 +148,19 @@ impl Machine {
         after.checked_sub(1).map_or(self.leader_epoch, |index| known[index].0)
     }
 
-    /// Forgets producers that have not written for `age`.
-    pub(crate) fn expire_producers(&mut self, now: Timestamp, age: std::time::Duration) {
-        self.producers.expire(now, age);
+    /// What is known of those who wrote.
+    pub(crate) fn producers(&self) -> &ProducerTable {
+        &self.producers
+    }
+
+    /// Forgets the producer that wrote longest ago.
+    pub(crate) fn forget_oldest_producer(&mut self) {
+        self.producers.forget_oldest();
+    }
+
+    /// Forgets the producers that wrote before `limit` and not since. Returns how many.
+    pub(crate) fn forget_producers(&mut self, limit: Timestamp) -> usize {
+        self.producers.forget_before(limit)
     }
 }
 

@@ -1,9 +1,12 @@
 //! Idempotent producers: what a node remembers of them, and through what.
 
 use rafka_broker::offsets::Spec;
-use rafka_core::{ErrorCode, ProducerEpoch};
+use rafka_core::producer_state::PRODUCER_BYTES;
+use rafka_core::{ByteSize, ErrorCode, ProducerEpoch, ProducerId};
 
-use crate::client::{PRODUCER, bound, code, delete_records, numbered, produce, read_all, values};
+use crate::client::{
+    PRODUCER, answer, bound, code, delete_records, numbered, produce, read_all, send, values,
+};
 use crate::node::{Node, Settings, small};
 
 /// What may happen between a batch and its repetition.
@@ -136,4 +139,41 @@ async fn compaction_keeps_what_a_repetition_is_known_by() {
         assert_eq!(offset, Ok(i64::from(sequence)));
     }
     assert_eq!(produce(&node, &topic, numbered(&node, PRODUCER, 5)).await, Ok(5));
+}
+
+#[tokio::test]
+async fn producers_without_end_take_a_bounded_memory_and_the_newest_stay_known() {
+    let mut settings = small();
+    settings.broker.producers_bytes_max = Some(ByteSize::mib(1));
+    let count_max = ByteSize::mib(1).as_usize() / PRODUCER_BYTES;
+    let node = Node::new(settings).await;
+    let topic = node.create_topic("orders", 2, &[]).await;
+    let producers = i64::try_from(2 * count_max).expect("a small number");
+    for id in 0..producers {
+        let partition = i32::try_from(id % 2).expect("0 or 1");
+        let pending = send(&node, &topic, partition, numbered(&node, ProducerId(id), 0)).await;
+        node.engine.step();
+        answer(pending).await.expect("it is taken");
+        assert!(node.broker.producer_count() <= count_max, "after producer {id}");
+    }
+    // Those who wrote longest ago were forgotten, to be back neither after a restart.
+    let node = node.power_cut().await;
+    let condition = || node.broker.producer_count() <= count_max;
+    until(condition).await;
+    let newest = ProducerId(producers - 2);
+    let end = bound(&node, &topic, 0, Spec::Latest).await;
+    let repeated = produce(&node, &topic, numbered(&node, newest, 0)).await;
+    assert_eq!(repeated, Ok(end - 1), "the newest is known again");
+    assert_eq!(bound(&node, &topic, 0, Spec::Latest).await, end);
+}
+
+/// Lets what runs behind the calls go on until `condition` holds.
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it does not come to that");
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 
 use rafka_core::producer_state::ProducerTable;
-use rafka_core::{Offset, TopicPartition};
+use rafka_core::{Offset, Timestamp, TopicPartition};
 
 use super::Inner;
-use super::log::{Folded, Log, Phase, State};
+use super::log::{Log, Phase, State};
 use crate::journal::{Driver, Entry, Journal, Sequence};
 use crate::manifest::{Change, Checkpoint};
 use crate::segment::Segment;
@@ -82,16 +82,16 @@ impl Inner {
         let mut state = log.state.lock();
         let truncated = state.truncated_at.expect("a log is cut where it was truncated");
         cut.covered.raise(state.lane, truncated.next().0);
-        let mut folded = state.folded.as_deref().cloned().unwrap_or_default();
         drop(state);
-        folded.epochs.truncate(cut.end);
-        if !folded.producers.is_empty() {
-            folded.producers = self.producers_of(&log.name, &cut.segments);
+        cut.epochs.truncate(cut.end);
+        let mut changes = vec![Change::Checkpoint(log.id, cut.clone())];
+        if !self.producers(log)?.is_empty() {
+            let left = self.producers_of(&log.name, &cut.segments);
+            changes.push(Change::Producers(log.id, left));
         }
-        (cut.epochs, cut.producers) = (folded.epochs.clone(), folded.producers.encode().to_vec());
-        self.commit(&[Change::Checkpoint(log.id, cut.clone())])?;
+        self.commit(&changes)?;
         state = log.state.lock();
-        state.settle_cut(cut, folded);
+        state.settle_cut(cut);
         self.note_clean(log, &mut state);
         drop(state);
         self.remove_segments(&log.name, &dropped);
@@ -114,6 +114,18 @@ impl Inner {
             dropped.remove(0);
         }
         Ok(dropped)
+    }
+
+    /// What is known of a log's producers below `flushed`. The caller holds the maintenance lock.
+    pub(super) fn producers(&self, log: &Log) -> Result<ProducerTable, Error> {
+        let known = self.manifest.producers(&[log.id])?;
+        Ok(known.into_iter().next().unwrap_or_default())
+    }
+
+    pub(super) fn forget_producers(&self, before: Timestamp) -> Result<(), Error> {
+        let _maintenance = self.maintenance.lock();
+        self.shared.check_alive()?;
+        self.commit(&[Change::Forget(before)])
     }
 
     /// What segments say of idempotent producers.
@@ -214,9 +226,7 @@ impl Inner {
         state.start = start;
         state.end = state.end.max(start);
         state.segments = trimmed.segments;
-        if let Some(folded) = &mut state.folded {
-            folded.epochs = trimmed.epochs;
-        }
+        state.set_epochs(trimmed.epochs);
         drop(state);
         self.remove_segments(&log.name, &removed);
         Ok(removed)
@@ -352,7 +362,7 @@ impl Inner {
 
 impl State {
     /// Takes over what a truncation left in the segments.
-    fn settle_cut(&mut self, cut: Checkpoint, folded: Folded) {
+    fn settle_cut(&mut self, cut: Checkpoint) {
         self.flushed = cut.end;
         if self.tail.is_none() {
             self.end = cut.end;
@@ -362,6 +372,6 @@ impl State {
         self.compacted = cut.compacted;
         self.segments = cut.segments;
         self.truncated_at = None;
-        self.folded = (folded != Folded::default()).then(|| Box::new(folded));
+        self.set_epochs(cut.epochs);
     }
 }

@@ -82,7 +82,7 @@ impl Inner {
         now: Timestamp,
         report: &mut CleanReport,
     ) -> Result<(), Error> {
-        let (segments, compacted, until, settings, generation, active) = {
+        let (segments, compacted, until, settings, generation) = {
             let mut state = log.state.lock();
             state.check_open(log.id)?;
             let mut segments = state.segments.clone();
@@ -94,10 +94,14 @@ impl Inner {
             let until = compaction::due(&segments, state.compacted, &state.settings, below, now);
             let Some(until) = until else { return Ok(()) };
             state.generation = state.generation.wrapping_add(1);
-            let active: BTreeSet<ProducerId> =
-                state.recovered().producers.last_batches().map(|(id, _)| id).collect();
             let settings = Arc::clone(&state.settings);
-            (segments, state.compacted, until, settings, state.generation, active)
+            (segments, state.compacted, until, settings, state.generation)
+        };
+        let active: BTreeSet<ProducerId> = {
+            let _maintenance = self.maintenance.lock();
+            let known = self.producers(log)?;
+            let recovered = log.state.lock().recovered(known);
+            recovered.producers.last_batches().map(|(id, _)| id).collect()
         };
         let job = Job {
             store: &self.store,

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rafka_core::{Batch, ByteSize, Offset, Timestamp};
+use rafka_core::batch::Header;
+use rafka_core::{Batch, ByteSize, EpochHistory, Offset, Timestamp};
 
 use super::Inner;
-use super::log::{Folded, Log, State};
+use super::log::{Log, State};
 use super::stats::Counters;
 use super::write::{SegmentRow, Sync, Target};
 use crate::engine;
@@ -33,7 +34,7 @@ struct Work {
     covered: Covered,
     settings: Arc<LogSettings>,
     segments: Vec<Segment>,
-    folded: Folded,
+    epochs: EpochHistory,
 }
 
 impl Inner {
@@ -82,10 +83,14 @@ impl Inner {
         if sync == Sync::Together {
             self.disk.sync_fs(&self.dir).map_err(crate::disk::failed("sync", &self.dir))?;
         }
-        let change = |(work, checkpoint): &(Work, Checkpoint)| {
-            Change::Checkpoint(work.log.id, checkpoint.clone())
-        };
-        let changes: Vec<Change> = written.iter().map(change).collect();
+        let mut changes = Vec::with_capacity(2 * written.len());
+        for (work, checkpoint) in &written {
+            changes.push(Change::Checkpoint(work.log.id, checkpoint.clone()));
+            let wrote = work.idempotent();
+            if !wrote.is_empty() {
+                changes.push(Change::Wrote(work.log.id, wrote));
+            }
+        }
         self.manifest.commit(&changes)?;
         for (work, checkpoint) in written {
             self.settle_flushed(work, checkpoint);
@@ -113,9 +118,7 @@ impl Inner {
             written => written?,
         };
         Counters::add(&self.counters.flushed_bytes, bytes);
-        let now = self.shared.clock.timestamp();
-        work.folded.producers.expire(now, self.settings.producer_expiry);
-        work.folded.epochs.trim(work.start);
+        work.epochs.trim(work.start);
         let end = work.batches.last().map_or(work.flushed, |(last, _)| last.next_offset());
         Ok(Checkpoint {
             start: work.start,
@@ -124,14 +127,13 @@ impl Inner {
             generation: work.generation,
             compacted: work.compacted,
             segments,
-            epochs: work.folded.epochs.clone(),
-            producers: work.folded.producers.encode().to_vec(),
+            epochs: work.epochs.clone(),
         })
     }
 
     /// Moves what is committed out of the part of memory that must stay.
     fn settle_flushed(&self, work: Work, checkpoint: Checkpoint) {
-        let Work { log, batches, generation, folded, .. } = work;
+        let Work { log, batches, generation, epochs, .. } = work;
         // Before they are unpinned, so that no reader in between has to ask the disk. If the log was
         // truncated meanwhile, nobody will look for them under this generation.
         for (batch, _) in &batches {
@@ -145,7 +147,7 @@ impl Inner {
         state.covered = checkpoint.covered;
         let covered = checkpoint.covered.of(state.lane);
         state.truncated_at = state.truncated_at.filter(|truncated| covered <= truncated.0);
-        state.folded = (folded != Folded::default()).then(|| Box::new(folded));
+        state.set_epochs(epochs);
         let unpinned = state.unpin(checkpoint.end);
         self.complete_switch(&log, &mut state);
         self.note_clean(&log, &mut state);
@@ -195,14 +197,22 @@ impl Work {
     fn append_to(&mut self, row: &mut SegmentRow<'_>) -> Result<u64, Error> {
         let mut bytes = 0;
         for (batch, appended_at) in &self.batches {
-            // What was trimmed meanwhile needs no place; what it says of producers stays true.
+            // What was trimmed meanwhile needs no place.
             if self.start < batch.next_offset() {
                 row.append(batch, *appended_at)?;
                 bytes += ByteSize::of_len(batch.len()).0;
             }
-            self.folded.note(&batch.header, *appended_at);
+            self.epochs.note(batch.header.leader_epoch, batch.base_offset());
         }
         Ok(bytes)
+    }
+
+    /// The batches of idempotent producers: what was trimmed says what is true of them, too.
+    fn idempotent(&self) -> Vec<(Header, Timestamp)> {
+        let named = |(batch, at): &(Batch, Timestamp)| {
+            batch.header.producer_id.is_some().then(|| (batch.header.clone(), *at))
+        };
+        self.batches.iter().filter_map(named).collect()
     }
 
     /// What can be written of a log now.
@@ -219,7 +229,7 @@ impl Work {
             covered: due.covered,
             settings: Arc::clone(&state.settings),
             segments: state.segments.clone(),
-            folded: state.folded.as_deref().cloned().unwrap_or_default(),
+            epochs: state.epochs(),
         })
     }
 }

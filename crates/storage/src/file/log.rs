@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rafka_core::batch::Header;
 use rafka_core::producer_state::ProducerTable;
 use rafka_core::{Batch, EpochHistory, Offset, Time, Timestamp, TopicPartition};
 
@@ -47,20 +46,6 @@ impl Phase {
     }
 }
 
-/// What is checkpointed of a log's past: the part below `flushed`, folded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Folded {
-    pub(super) epochs: EpochHistory,
-    pub(super) producers: ProducerTable,
-}
-
-impl Folded {
-    pub(super) fn note(&mut self, header: &Header, at: Timestamp) {
-        self.epochs.note(header.leader_epoch, header.base_offset);
-        self.producers.note(header, at);
-    }
-}
-
 /// The changing part of a log.
 ///
 /// An idle log costs this and its places in two maps: what only busy logs need is boxed.
@@ -92,7 +77,8 @@ pub(super) struct State {
     pub(super) dirty_since: Option<Time>,
     pub(super) segments: Vec<Segment>,
     pub(super) tail: Option<Box<Tail<Place>>>,
-    pub(super) folded: Option<Box<Folded>>,
+    /// The leader epochs of what is below `flushed`.
+    pub(super) epochs: Option<Box<EpochHistory>>,
 }
 
 /// What the flusher takes of a log.
@@ -122,7 +108,7 @@ impl State {
             dirty_since: None,
             segments: Vec::new(),
             tail: None,
-            folded: None,
+            epochs: None,
         }
     }
 
@@ -143,9 +129,10 @@ impl State {
     }
 
     /// A log as its checkpoint describes it.
-    pub(super) fn restored(checkpoint: Checkpoint, folded: Folded) -> Self {
+    pub(super) fn restored(checkpoint: Checkpoint) -> Self {
         let mut state = Self::new(Arc::default());
-        let Checkpoint { start, end, covered, generation, compacted, segments, .. } = checkpoint;
+        let Checkpoint { start, end, covered, generation, compacted, segments, epochs } =
+            checkpoint;
         state.start = start;
         state.flushed = end;
         state.end = end;
@@ -154,7 +141,7 @@ impl State {
         state.generation = generation;
         state.compacted = compacted;
         state.segments = segments;
-        state.folded = (folded != Folded::default()).then(|| Box::new(folded));
+        state.set_epochs(epochs);
         state
     }
 
@@ -168,7 +155,6 @@ impl State {
 
     /// What the manifest is to say of the log.
     pub(super) fn checkpoint(&self) -> Checkpoint {
-        let folded = self.folded.as_deref();
         Checkpoint {
             start: self.start,
             end: self.flushed,
@@ -176,18 +162,28 @@ impl State {
             generation: self.generation,
             compacted: self.compacted,
             segments: self.segments.clone(),
-            epochs: folded.map(|folded| folded.epochs.clone()).unwrap_or_default(),
-            producers: folded.map(|folded| folded.producers.encode().to_vec()).unwrap_or_default(),
+            epochs: self.epochs(),
         }
     }
 
-    /// What the log is known to hold of epochs and producers up to its end.
-    pub(super) fn recovered(&self) -> Recovered {
-        let mut folded = self.folded.as_deref().cloned().unwrap_or_default();
+    /// The leader epochs of what is below `flushed`.
+    pub(super) fn epochs(&self) -> EpochHistory {
+        self.epochs.as_deref().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_epochs(&mut self, epochs: EpochHistory) {
+        self.epochs = (!epochs.entries().is_empty()).then(|| Box::new(epochs));
+    }
+
+    /// What the log is known to hold of epochs and producers up to its end; `producers` are those
+    /// below `flushed`.
+    pub(super) fn recovered(&self, mut producers: ProducerTable) -> Recovered {
+        let mut epochs = self.epochs();
         for entry in self.tail.iter().flat_map(|tail| tail.iter()) {
-            folded.note(&entry.batch.header, entry.appended_at);
+            let header = &entry.batch.header;
+            epochs.note(header.leader_epoch, header.base_offset);
+            producers.note(header, entry.appended_at);
         }
-        let Folded { epochs, producers } = folded;
         Recovered { bounds: self.bounds(), epochs, producers }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rafka_core::TopicPartition;
+use rafka_core::producer_state::ProducerTable;
 use rafka_core::rng::{self, RngExt as _};
 
 use super::log::{Log, State};
@@ -23,13 +24,17 @@ impl Inner {
         }
         let names: Vec<TopicPartition> = logs.iter().map(|(name, _)| *name).collect();
         let found = self.find_or_create(&names)?;
-        let mut opened = Vec::with_capacity(logs.len());
         for (log, (_, settings)) in found.iter().zip(logs) {
             self.apply_settings(log, settings)?;
-            let recovered = log.state.lock().recovered();
-            opened.push((log.id, recovered));
         }
-        Ok(opened)
+        // Nothing moves from memory to the manifest meanwhile.
+        let _maintenance = self.maintenance.lock();
+        let ids: Vec<LogId> = found.iter().map(|log| log.id).collect();
+        let producers = self.manifest.producers(&ids)?;
+        let recovered = |(log, producers): (&Arc<Log>, ProducerTable)| {
+            (log.id, log.state.lock().recovered(producers))
+        };
+        Ok(found.iter().zip(producers).map(recovered).collect())
     }
 
     /// The logs of these names. Those that do not exist are created in one durable step.

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use rafka_core::producer_state::ProducerTable;
 use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Timestamp};
 use uuid::{Builder, Uuid};
 
 use super::lane::LANES;
-use super::log::{Folded, Log, Phase, State};
+use super::log::{Log, Phase, State};
 use super::shared::Shared;
 use super::stats::Counters;
 use super::{Inner, Maintenance, Started, Surroundings};
@@ -53,7 +52,7 @@ pub(super) fn recover(
     let shared = Arc::new(Shared::new(clock, observer, sidecar, settings.disk_reserve_bytes));
     let garbage = contents.deleted.clone();
     let maintenance = Maintenance { log_next: contents.log_next, garbage, rng };
-    restore(&shared, contents, &dir.join(manifest::FILE_NAME))?;
+    restore(&shared, contents);
     let handles_max = usize::try_from(settings.open_files_max).expect("validated");
     let inner = Inner {
         store: Store::new(Arc::clone(&disk), dir, handles_max),
@@ -117,20 +116,13 @@ fn name_node(manifest: &Manifest, contents: &Contents, random: u128) -> Result<U
 }
 
 /// Makes the logs that the manifest names.
-fn restore(shared: &Shared, contents: Contents, path: &Path) -> Result<(), Error> {
+fn restore(shared: &Shared, contents: Contents) {
     let mut logs = shared.logs.write();
-    for manifest::Log { id, name, mut checkpoint } in contents.logs {
-        let producers = ProducerTable::decode(&checkpoint.producers).map_err(|error| {
-            let what = format!("the checkpoint of log {id}: {error}");
-            Error::Corrupt { path: path.to_owned(), position: 0, what }
-        })?;
-        let epochs = std::mem::take(&mut checkpoint.epochs);
-        let state = State::restored(checkpoint, Folded { epochs, producers });
-        let log = Arc::new(Log { id, name, state: Mutex::new(state) });
+    for manifest::Log { id, name, checkpoint } in contents.logs {
+        let log = Arc::new(Log { id, name, state: Mutex::new(State::restored(checkpoint)) });
         logs.by_id.insert(id, Arc::clone(&log));
         logs.by_name.insert(name, log);
     }
-    Ok(())
 }
 
 impl Inner {

@@ -70,7 +70,6 @@ pub(super) fn small_settings() -> Settings {
             group_bytes_max: ByteSize::kib(16),
             ..journal::Settings::default()
         },
-        ..Settings::default()
     }
 }
 

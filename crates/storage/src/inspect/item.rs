@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rafka_core::compression::Compression;
+use rafka_core::producer_state::ProducerTable;
 use rafka_core::{
     Batch, Epoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicId,
 };
@@ -106,8 +107,8 @@ pub enum Item {
         compacted: Offset,
         /// Its leader epochs, each with its first offset.
         epochs: Vec<(Epoch, Offset)>,
-        /// What its idempotent producers take.
-        producer_bytes: usize,
+        /// How many idempotent producers are known below its end.
+        producers: usize,
     },
     /// What the manifest says of a segment of the log before.
     LogSegment {
@@ -279,12 +280,11 @@ impl Item {
     }
 
     fn fmt_log_rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Log { covered_fsync, covered_os, compacted, epochs, producer_bytes, .. } = self
-        else {
+        let Self::Log { covered_fsync, covered_os, compacted, epochs, producers, .. } = self else {
             return Ok(());
         };
         write!(f, ", compacted below {compacted}, covers {covered_fsync}/{covered_os}")?;
-        write!(f, ", {} epochs, {producer_bytes} bytes of producers", epochs.len())
+        write!(f, ", {} epochs, {producers} producers", epochs.len())
     }
 
     pub(super) fn of_identity(identity: &Identity) -> Self {
@@ -316,7 +316,7 @@ impl Item {
         }
     }
 
-    fn of_log(log: &Log) -> Self {
+    fn of_log(log: &Log, producers: &ProducerTable) -> Self {
         let checkpoint = &log.checkpoint;
         Self::Log {
             log: log.id.0,
@@ -328,7 +328,7 @@ impl Item {
             covered_os: checkpoint.covered.os,
             compacted: checkpoint.compacted,
             epochs: checkpoint.epochs.entries().to_vec(),
-            producer_bytes: checkpoint.producers.len(),
+            producers: producers.len(),
         }
     }
 
@@ -346,12 +346,14 @@ impl Item {
 }
 
 /// Everything that a manifest holds.
-pub(super) fn of_manifest(contents: &Contents) -> impl Iterator<Item = Item> {
+pub(super) fn of_manifest(
+    (contents, producers): &(Contents, Vec<ProducerTable>),
+) -> impl Iterator<Item = Item> {
     let Contents { node, clean, log_next, logs, deleted } = contents;
     let head = Item::Manifest { node: *node, clean: *clean, log_next: *log_next };
-    let logs = logs.iter().flat_map(|log| {
+    let logs = logs.iter().zip(producers).flat_map(|(log, producers)| {
         let segments = log.checkpoint.segments.iter().map(Item::of_segment);
-        std::iter::once(Item::of_log(log)).chain(segments)
+        std::iter::once(Item::of_log(log, producers)).chain(segments)
     });
     let deleted = deleted.iter().map(|(log, name)| Item::DeletedLog {
         log: log.0,

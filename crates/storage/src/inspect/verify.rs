@@ -131,7 +131,8 @@ pub fn verify(
         out(FileReport { path, verdict });
     };
     let path = data_dir.join(manifest::FILE_NAME);
-    let contents = read_file(&**disk, &path).and_then(|bytes| manifest::read(&bytes, &path));
+    let read = read_file(&**disk, &path).and_then(|bytes| manifest::read(&bytes, &path));
+    let contents = read.map(|(contents, _producers)| contents);
     match &contents {
         Ok(contents) if contents.clean => found(path, Verdict::note("cleanly stopped")),
         Ok(_) => found(path, Verdict::SOUND),

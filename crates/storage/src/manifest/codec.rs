@@ -9,7 +9,7 @@ use super::{Checkpoint, Covered};
 use crate::segment::Segment;
 
 /// The version of a checkpoint's bytes.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 const NAME_LEN: usize = 20;
 const SEGMENT_LEN: usize = 64;
@@ -45,10 +45,9 @@ pub(super) fn decode_name(bytes: &[u8]) -> Option<TopicPartition> {
 }
 
 pub(super) fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
-    let Checkpoint { start, end, covered, generation, compacted, segments, epochs, producers } =
-        checkpoint;
+    let Checkpoint { start, end, covered, generation, compacted, segments, epochs } = checkpoint;
     let epochs = epochs.entries();
-    let lens = segments.len() * SEGMENT_LEN + epochs.len() * EPOCH_LEN + producers.len();
+    let lens = segments.len() * SEGMENT_LEN + epochs.len() * EPOCH_LEN;
     let mut out = Vec::with_capacity(64 + lens);
     out.put_u8(VERSION);
     out.put_i64(start.0);
@@ -66,7 +65,6 @@ pub(super) fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
         out.put_i32(epoch.0);
         out.put_i64(offset.0);
     }
-    out.put_slice(producers);
     out
 }
 
@@ -88,6 +86,9 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Checkpoint, Error> {
     if !epochs.windows(2).all(ascending) {
         return Err(Error::Malformed("its epochs do not ascend"));
     }
+    if !bytes.is_empty() {
+        return Err(Error::Malformed("something follows its epochs"));
+    }
     let apart = |pair: &[Segment]| matches!(pair, [low, high] if low.end <= high.base);
     if !segments.windows(2).all(apart) || segments.iter().any(|s| s.end < s.base) {
         return Err(Error::Malformed("its segments do not ascend"));
@@ -100,7 +101,6 @@ pub(super) fn decode(mut bytes: &[u8]) -> Result<Checkpoint, Error> {
         compacted,
         segments,
         epochs: EpochHistory::from_entries(epochs),
-        producers: bytes.to_vec(),
     })
 }
 

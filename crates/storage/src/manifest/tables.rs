@@ -1,7 +1,11 @@
 //! The manifest's tables: what is written to them, and reading all of it.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
+use rafka_core::batch::Header;
+use rafka_core::producer_state::ProducerTable;
+use rafka_core::{ProducerId, Timestamp};
 use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
@@ -12,6 +16,9 @@ pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::
 const LOGS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("logs");
 pub(super) const CHECKPOINTS: TableDefinition<'static, u64, &[u8]> =
     TableDefinition::new("checkpoints");
+/// By log and producer id.
+pub(super) const PRODUCERS: TableDefinition<'static, (u64, i64), &[u8]> =
+    TableDefinition::new("producers");
 const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("deleted");
 
 pub(super) const FORMAT: &str = "format";
@@ -25,6 +32,7 @@ pub(super) fn found(database: &Database) -> Result<(), redb::Error> {
         transaction.open_table(META)?.insert(FORMAT, VERSION.to_be_bytes().as_slice())?;
         transaction.open_table(LOGS)?;
         transaction.open_table(CHECKPOINTS)?;
+        transaction.open_table(PRODUCERS)?;
         transaction.open_table(DELETED)?;
     }
     Ok(transaction.commit()?)
@@ -49,6 +57,7 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
         let mut meta = transaction.open_table(META)?;
         let mut logs = transaction.open_table(LOGS)?;
         let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
+        let mut producers = transaction.open_table(PRODUCERS)?;
         let mut deleted = transaction.open_table(DELETED)?;
         for change in changes {
             match change {
@@ -63,8 +72,21 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
                 Change::Checkpoint(log, checkpoint) => {
                     checkpoints.insert(log.0, codec::encode(checkpoint).as_slice())?;
                 }
+                Change::Wrote(log, batches) => note(&mut producers, *log, batches)?,
+                Change::Producers(log, known) => {
+                    producers.retain_in(rows_of(*log), |_, _| false)?;
+                    write(&mut producers, *log, known)?;
+                }
+                Change::Forget(before) => {
+                    let is_kept = |row: &[u8]| {
+                        // A damaged row is for whoever needs it to complain about.
+                        ProducerTable::row_seen_at(row).is_ok_and(|seen_at| *before <= seen_at)
+                    };
+                    producers.retain(|_, row| is_kept(row))?;
+                }
                 Change::Delete(log) => {
                     checkpoints.remove(log.0)?;
+                    producers.retain_in(rows_of(*log), |_, _| false)?;
                     if let Some(name) = logs.remove(log.0)? {
                         deleted.insert(log.0, name.value())?;
                     }
@@ -79,6 +101,67 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
         }
     }
     Ok(transaction.commit()?)
+}
+
+type Producers<'a> = redb::Table<'a, (u64, i64), &'static [u8]>;
+
+fn rows_of(log: LogId) -> RangeInclusive<(u64, i64)> {
+    (log.0, i64::MIN)..=(log.0, i64::MAX)
+}
+
+/// Notes batches in the rows of those who sent them: what a log holds of others is not touched.
+fn note(
+    producers: &mut Producers<'_>,
+    log: LogId,
+    batches: &[(Header, Timestamp)],
+) -> Result<(), redb::Error> {
+    let mut noted = ProducerTable::default();
+    for (header, appended_at) in batches {
+        let id = header.producer_id;
+        if !noted.contains(id)
+            && let Some(row) = producers.get((log.0, id.0))?
+        {
+            let restored = noted.restore(id, row.value());
+            restored.map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+        }
+        noted.note(header, *appended_at);
+    }
+    write(producers, log, &noted)
+}
+
+fn write(
+    producers: &mut Producers<'_>,
+    log: LogId,
+    table: &ProducerTable,
+) -> Result<(), redb::Error> {
+    for (id, row) in table.rows() {
+        producers.insert((log.0, id.0), row.as_slice())?;
+    }
+    Ok(())
+}
+
+/// What is known of the producers of some logs.
+pub(super) fn producers(
+    database: &Database,
+    logs: &[LogId],
+    path: &Path,
+) -> Result<Vec<ProducerTable>, Error> {
+    let read = || -> Result<Result<Vec<ProducerTable>, Error>, redb::Error> {
+        let table = database.begin_read()?.open_table(PRODUCERS)?;
+        let mut all = Vec::with_capacity(logs.len());
+        for log in logs {
+            let mut known = ProducerTable::default();
+            for row in table.range(rows_of(*log))? {
+                let (key, row) = row?;
+                if let Err(error) = known.restore(ProducerId(key.value().1), row.value()) {
+                    return Ok(Err(corrupt(path, format!("of log {log}, {error}"))));
+                }
+            }
+            all.push(known);
+        }
+        Ok(Ok(all))
+    };
+    read().map_err(failed("read", path))?
 }
 
 /// The rows of a table, as bytes, still to be decoded.

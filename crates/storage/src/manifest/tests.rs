@@ -1,7 +1,12 @@
 //! The manifest against a model, over cuts of power, full disks and damaged files.
 
+use rafka_core::batch::BatchBuilder;
+use rafka_core::compression::Compression;
+use rafka_core::producer_state::Verdict;
 use rafka_core::rng::{self, RngExt as _};
-use rafka_core::{ByteSize, Epoch, PartitionIndex, Rng, Timestamp, TopicId};
+use rafka_core::{
+    ByteSize, Epoch, PartitionIndex, ProducerEpoch, ProducerId, Rng, Timestamp, TopicId,
+};
 
 use super::tables::{CHECKPOINTS, FORMAT, META};
 use super::*;
@@ -48,8 +53,6 @@ fn checkpoint(rng: &mut Rng) -> Checkpoint {
     for n in 0..rng.random_range(0..4) {
         epochs.note(Epoch(n * 2 + rng.random_range(0..2)), Offset(start + i64::from(n)));
     }
-    let mut producers = vec![0; rng.random_range(0..60)];
-    rng.fill(&mut producers[..]);
     Checkpoint {
         start: Offset(start),
         end: Offset(end),
@@ -58,7 +61,6 @@ fn checkpoint(rng: &mut Rng) -> Checkpoint {
         compacted: Offset(rng.random()),
         segments,
         epochs,
-        producers,
     }
 }
 
@@ -232,7 +234,7 @@ fn other_versions_are_refused_by_name() {
     };
     for key in [FORMAT, "a checkpoint"] {
         match refused(key) {
-            Error::UnknownVersion { path, found: 9, known: 1 } => {
+            Error::UnknownVersion { path, found: 9, known: 2 } => {
                 assert_eq!(path, Path::new(DIR).join(FILE_NAME));
             }
             other => panic!("{key}: {other}"),
@@ -286,9 +288,56 @@ fn looking_at_a_manifest_does_not_need_a_clean_stop() {
     manifest.commit(&changes).expect("the disk works");
     let path = Path::new(DIR).join(FILE_NAME);
     let bytes = disk.contents(&path);
-    assert_eq!(read(&bytes, &path).expect("it is whole"), expected);
+    assert_eq!(read(&bytes, &path).expect("it is whole").0, expected);
     assert_eq!(disk.contents(&path), bytes);
     assert!(read(b"not a manifest", &path).is_err());
+}
+
+#[test]
+fn producers_are_known_by_what_they_wrote_until_they_are_forgotten() {
+    let disk = disk(1);
+    let name = |n| TopicPartition { topic: TopicId::from_random(n), partition: PartitionIndex(0) };
+    let wrote = |producer: i64, sequence: i32, at: i64| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.producer(ProducerId(producer), ProducerEpoch(0), sequence);
+        builder.push(Timestamp(at), None, Some(b"v"), &[]);
+        let mut header = builder.build().expect("no codec").header;
+        header.base_offset = Offset(at);
+        (header, Timestamp(at))
+    };
+    let check = |log: u64, expected: &[(i64, i64)]| {
+        let manifest = open_manifest(&disk).expect("it is whole");
+        let known = manifest.producers(&[LogId(9), LogId(log)]).expect("it is whole");
+        assert!(known[0].is_empty());
+        let last = known[1].last_batches().map(|(id, base)| (id.0, base.0));
+        assert_eq!(last.collect::<Vec<_>>(), expected, "log {log}");
+        manifest.close();
+    };
+    let commit = |changes: &[Change]| {
+        let manifest = open_manifest(&disk).expect("it is whole");
+        manifest.commit(changes).expect("the disk works");
+        drop(manifest);
+        disk.crash();
+    };
+    let (first, second) = (LogId(0), LogId(1));
+    commit(&[Change::Create(first, name(0)), Change::Create(second, name(1))]);
+    commit(&[
+        Change::Wrote(first, vec![wrote(5, 0, 10), wrote(6, 0, 20), wrote(5, 1, 30)]),
+        Change::Wrote(second, vec![wrote(5, 0, 40)]),
+    ]);
+    commit(&[Change::Wrote(first, vec![wrote(7, 0, 50)])]);
+    check(0, &[(5, 30), (6, 20), (7, 50)]);
+    check(1, &[(5, 40)]);
+    // What was written before is still in its window.
+    let known = open_manifest(&disk).expect("whole").producers(&[first]).expect("whole");
+    let repeated = known[0].check(&wrote(5, 0, 0).0).expect("known");
+    assert!(matches!(repeated, Verdict::Duplicate(entry) if entry.base_offset == Offset(10)));
+
+    commit(&[Change::Forget(Timestamp(30))]);
+    check(0, &[(5, 30), (7, 50)]);
+    commit(&[Change::Producers(first, ProducerTable::default()), Change::Delete(second)]);
+    check(0, &[]);
+    check(1, &[]);
 }
 
 #[test]
@@ -315,8 +364,7 @@ fn checkpoints_read_back_and_mutilated_ones_never_panic() {
         let checkpoint = checkpoint(rng);
         let bytes = codec::encode(&checkpoint);
         assert_eq!(codec::decode(&bytes), Ok(checkpoint.clone()), "seed {seed}");
-        let fixed = bytes.len() - checkpoint.producers.len();
-        for len in 0..fixed {
+        for len in 0..bytes.len() {
             assert!(codec::decode(&bytes[..len]).is_err(), "seed {seed} length {len}");
         }
         let mut flipped = bytes;
