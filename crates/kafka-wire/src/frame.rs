@@ -57,3 +57,40 @@ impl Buf for Frame {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame() -> Frame {
+        Frame::new([&b"abc"[..], b"d", b"ef"].map(Bytes::from_static).into())
+    }
+
+    #[test]
+    fn a_write_may_stop_anywhere() {
+        for first in 0..=6 {
+            for second in 0..=6 - first {
+                let mut frame = frame();
+                frame.advance(first);
+                frame.advance(second);
+                assert_eq!(frame.remaining(), 6 - first - second);
+                let rest = &b"abcdef"[first + second..];
+                assert_eq!(frame.copy_to_bytes(frame.remaining()), rest);
+            }
+        }
+    }
+
+    #[test]
+    fn a_vectored_write_gets_as_many_pieces_as_it_has_room_for() {
+        let check = |room: usize, expected: &[&[u8]]| {
+            let frame = frame();
+            let mut slices = vec![IoSlice::new(&[]); room];
+            let count = frame.chunks_vectored(&mut slices);
+            let found: Vec<&[u8]> = slices[..count].iter().map(|slice| &**slice).collect();
+            assert_eq!(found, expected);
+        };
+        check(0, &[]);
+        check(2, &[b"abc", b"d"]);
+        check(9, &[b"abc", b"d", b"ef"]);
+    }
+}

@@ -76,3 +76,78 @@ impl ResponseHeader {
         out.end_header(key.flexible_response_header(version));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Buf as _, Bytes};
+
+    use super::*;
+    use crate::Problem;
+
+    fn request(key: ApiKey, version: i16) -> RequestHeader<'static> {
+        RequestHeader { key, version, correlation_id: 7, client_id: Some("me".into()) }
+    }
+
+    /// The bytes that `write` writes, without the length in front.
+    fn written(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut out = Writer::new();
+        write(&mut out);
+        let mut frame = out.finish().expect("a short frame");
+        frame.advance(4);
+        frame.copy_to_bytes(frame.remaining()).to_vec()
+    }
+
+    #[test]
+    fn the_client_id_is_plain_in_each_version_and_only_tags_are_added() {
+        let check = |key: ApiKey, version: i16, expected: &[u8]| {
+            let header = request(key, version);
+            let bytes = written(|out| header.encode(out).expect("a short client id"));
+            assert_eq!(bytes, expected, "{key:?} {version}");
+            let frame = Bytes::from(bytes);
+            let mut input = Reader::new(&frame);
+            assert_eq!(RequestHeader::decode(&mut input), Ok(header));
+            assert_eq!(input.finish(), Ok(()));
+        };
+        check(ApiKey::Produce, 8, b"\0\0\0\x08\0\0\0\x07\0\x02me");
+        check(ApiKey::Produce, 9, b"\0\0\0\x09\0\0\0\x07\0\x02me\0");
+        check(ApiKey::OffsetDelete, 0, b"\0\x2f\0\0\0\0\0\x07\0\x02me");
+        // A client from the future has to be told which versions there are.
+        check(ApiKey::ApiVersions, 99, b"\0\x12\0\x63\0\0\0\x07\0\x02me\0");
+    }
+
+    #[test]
+    fn unknown_tags_of_a_header_are_skipped() {
+        let frame = Bytes::from_static(b"\0\x12\0\x03\0\0\0\x07\xff\xff\x02\0\x01a\x09\0rest");
+        let mut input = Reader::new(&frame);
+        let header = RequestHeader::decode(&mut input).expect("well-formed");
+        assert_eq!(header.client_id, None);
+        let rest = input.finish().expect_err("the body follows");
+        assert_eq!(rest.problem, Problem::Trailing(4));
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_named() {
+        let frame = Bytes::from_static(b"\x03\xe7\0\x03\0\0\0\x07\xff\xff");
+        let error = RequestHeader::decode(&mut Reader::new(&frame)).expect_err("no such API");
+        assert_eq!(
+            error.to_string(),
+            "API key 999 is not known (in api_key, at byte 0 of the frame)"
+        );
+    }
+
+    #[test]
+    fn the_answer_to_api_versions_begins_with_a_plain_header() {
+        let check = |key: ApiKey, version: i16, expected: &[u8]| {
+            let header = ResponseHeader { correlation_id: 7 };
+            let bytes = written(|out| header.encode(key, version, out));
+            assert_eq!(bytes, expected, "{key:?} {version}");
+            let frame = Bytes::from(bytes);
+            let mut input = Reader::new(&frame);
+            assert_eq!(ResponseHeader::decode(key, version, &mut input), Ok(header));
+            assert_eq!(input.finish(), Ok(()));
+        };
+        check(ApiKey::ApiVersions, 4, b"\0\0\0\x07");
+        check(ApiKey::Produce, 8, b"\0\0\0\x07");
+        check(ApiKey::Produce, 9, b"\0\0\0\x07\0");
+    }
+}

@@ -58,8 +58,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes that are not read yet.
-    #[must_use]
-    pub fn left(&self) -> usize {
+    fn left(&self) -> usize {
         self.end - self.at
     }
 

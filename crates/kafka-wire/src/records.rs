@@ -14,11 +14,6 @@ pub struct Records {
 }
 
 impl Records {
-    /// Adds a piece at the end.
-    pub fn push(&mut self, piece: Bytes) {
-        self.pieces.push(piece);
-    }
-
     /// The pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> &[Bytes] {
@@ -71,3 +66,26 @@ impl PartialEq for Records {
 }
 
 impl Eq for Records {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_same_records_however_they_are_cut() {
+        let whole = Records::from(Bytes::from_static(b"abcd"));
+        let cut: Records = [&b"ab"[..], b"", b"cd"].map(Bytes::from_static).into_iter().collect();
+        assert_eq!(whole, cut);
+        assert_eq!((cut.len(), cut.is_empty()), (4, false));
+        assert_ne!(whole, Records::from(Bytes::from_static(b"abcx")));
+        assert!(Records::default().is_empty());
+    }
+
+    #[test]
+    fn one_piece_is_handed_on_and_several_are_joined() {
+        let piece = Bytes::from(vec![7; 100]);
+        assert_eq!(Records::from(piece.clone()).into_bytes().as_ptr(), piece.as_ptr());
+        let twice: Records = [piece.clone(), piece].into_iter().collect();
+        assert_eq!(twice.into_bytes(), Bytes::from(vec![7; 200]));
+    }
+}

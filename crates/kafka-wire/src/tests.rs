@@ -4,8 +4,10 @@
 mod facts;
 mod fuzz;
 mod hostile;
+mod pieces;
 mod random;
 mod table;
+mod versions;
 
 use std::fmt::Debug;
 

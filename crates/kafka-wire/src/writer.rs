@@ -327,3 +327,59 @@ pub(crate) fn required<'v, T>(
 ) -> Result<&'v T, EncodeError> {
     value.as_ref().ok_or(EncodeError::Null { field, version })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf as _;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_variable_length_have_as_few_bytes_as_they_need() {
+        let check = |value: u32, expected: &[u8]| {
+            let (bytes, len) = varint(value);
+            assert_eq!(&bytes[..len], expected);
+        };
+        check(0, &[0]);
+        check(0x7f, &[0x7f]);
+        check(0x80, &[0x80, 1]);
+        check(u32::MAX, &[0xff, 0xff, 0xff, 0xff, 0x0f]);
+    }
+
+    #[test]
+    fn a_tagged_field_may_hold_what_is_spliced_in() {
+        for len in [10, SPLICE_BYTES_MIN, 20_000] {
+            let blob = Bytes::from(vec![5; len]);
+            let mut out = Writer::new();
+            out.flexible = true;
+            out.bytes(&blob, "before").expect("short");
+            out.tag(3, |out| {
+                out.i8(9);
+                out.bytes(&blob, "within")
+            })
+            .expect("short");
+            out.i8(8);
+
+            let (prefix, prefix_len) = varint(u32::try_from(len + 1).expect("short"));
+            let field = [&prefix[..prefix_len], &blob].concat();
+            let (size, size_len) = varint(u32::try_from(1 + field.len()).expect("short"));
+            let tagged = [&[3], &size[..size_len], &[9], &field[..]].concat();
+            let expected = [&field[..], &tagged, &[8]].concat();
+            let mut frame = out.finish().expect("short");
+            assert_eq!(usize::try_from(frame.get_i32()), Ok(expected.len()));
+            assert_eq!(frame.copy_to_bytes(frame.remaining()), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_longer_than_its_length_can_say_is_refused() {
+        let (longest, text) = ("x".repeat(32_767), "x".repeat(32_768));
+        let error = EncodeError::TooLong { field: "name", len: 32_768 };
+        for flexible in [false, true] {
+            let mut out = Writer::new();
+            out.flexible = flexible;
+            assert_eq!(out.string(&text, "name"), Err(error));
+            assert_eq!(out.string(&longest, "name"), Ok(()));
+        }
+    }
+}
