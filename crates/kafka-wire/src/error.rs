@@ -34,6 +34,11 @@ pub enum Problem {
         /// The bytes that there are.
         left: usize,
     },
+    /// Elements that take more memory than a frame of this size may ask for.
+    Memory {
+        /// The count that is stated.
+        count: usize,
+    },
     /// A length or count below zero that does not stand for null.
     Negative(i32),
     /// A length whose continuation does not end within 32 bits.
@@ -58,6 +63,9 @@ impl fmt::Display for Problem {
             }
             Self::Count { count, left } => {
                 write!(f, "{count} elements do not fit into the {left} bytes that are left")
+            }
+            Self::Memory { count } => {
+                write!(f, "{count} elements take more memory than the frame may ask for")
             }
             Self::Negative(value) => write!(f, "{value} is no length or count"),
             Self::Endless => write!(f, "the variable length is longer than 32 bits"),

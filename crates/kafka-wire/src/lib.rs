@@ -22,8 +22,9 @@
 //!
 //! # What a stranger's frame can do
 //! Every length and count is checked against what is left of the frame before memory is taken for
-//! it, so that a frame costs at most a small multiple of its own size. Tagged fields that are not
-//! known are skipped and not kept. Nothing nests deeper than the table says. No input panics.
+//! it, and what a request holds takes at most eight times the size of its frame, and 64 KiB. Tagged
+//! fields that are not known are skipped and not kept. Nothing nests deeper than the table says. No
+//! input panics.
 
 mod error;
 mod frame;

@@ -17,10 +17,17 @@ pub struct Reader<'a> {
     /// Never beyond the frame, never before `at`.
     end: usize,
     flexible: bool,
+    /// The memory that arrays may still take.
+    memory: usize,
 }
 
-/// The memory that an element of an array may take for each byte that it has in a frame.
-const GROWTH_MAX: usize = 32;
+/// Arrays may take this much memory for each byte of their frame. An empty text of one byte takes
+/// 24 in a list, so that a frame of nothing else would be the means of a flood; what clients send
+/// stays below 7: names are longer, and partitions that are spelled out take more bytes.
+const GROWTH_MAX: usize = 8;
+
+/// And this much for any frame: short ones may hold short names.
+const ARRAYS_BYTES_MIN: usize = 64 * 1024;
 
 /// The fewest bytes that an element of an array takes, in plain and in flexible versions.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +42,6 @@ impl BytesMin {
     pub(crate) const I64: Self = Self::fixed(8);
     pub(crate) const STRING: Self = Self { plain: 2, compact: 1 };
 
-    /// The least size of a struct. That it is not small beside what an element takes in memory is
-    /// what bounds the memory that a frame can ask for, and the compiler checks it.
-    pub(crate) const fn of<T>(plain: usize, compact: usize) -> Self {
-        let min = if plain < compact { plain } else { compact };
-        assert!(size_of::<T>() <= GROWTH_MAX * min, "elements take too much memory");
-        Self { plain, compact }
-    }
-
     const fn fixed(size: usize) -> Self {
         Self { plain: size, compact: size }
     }
@@ -54,7 +53,8 @@ impl<'a> Reader<'a> {
     /// A reader at the start of a frame.
     #[must_use]
     pub fn new(frame: &'a Bytes) -> Self {
-        Self { frame, at: 0, end: frame.len(), flexible: false }
+        let memory = frame.len().saturating_mul(GROWTH_MAX).saturating_add(ARRAYS_BYTES_MIN);
+        Self { frame, at: 0, end: frame.len(), flexible: false, memory }
     }
 
     /// The bytes that are not read yet.
@@ -248,6 +248,10 @@ impl<'a> Reader<'a> {
     ) -> Read<Option<Vec<T>>> {
         let Some(count) = self.bytes_len(field)? else { return Ok(None) };
         self.check_count(count, if self.flexible { min.compact } else { min.plain }, field)?;
+        self.memory = count
+            .checked_mul(size_of::<T>())
+            .and_then(|taken| self.memory.checked_sub(taken))
+            .ok_or_else(|| self.error(field, Problem::Memory { count }))?;
         let mut list = Vec::with_capacity(count);
         for _ in 0..count {
             list.push(element(self)?);
@@ -286,13 +290,15 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    /// A tagged field: its tag, and a reader of its value.
+    /// A tagged field: its tag, and a reader of its value, which has memory of its own by its length.
     pub(crate) fn tag(&mut self, field: &'static str) -> Read<(u32, Self)> {
         let tag = self.varint(field)?;
         let stated = self.varint(field)?;
         let start = self.at;
         self.take(usize::try_from(stated).unwrap_or(usize::MAX), field)?;
-        let value = Self { frame: self.frame, at: start, end: self.at, flexible: self.flexible };
+        let len = self.at - start;
+        let memory = len.saturating_mul(GROWTH_MAX);
+        let value = Self { at: start, end: self.at, memory, ..*self };
         Ok((tag, value))
     }
 

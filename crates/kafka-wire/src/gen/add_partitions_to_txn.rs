@@ -107,7 +107,7 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 14);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 14 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -139,7 +139,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -231,7 +231,7 @@ pub struct AddPartitionsToTxnResult<'a> {
 }
 
 impl<'a> AddPartitionsToTxnResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -257,7 +257,7 @@ pub struct TopicResult<'a> {
 }
 
 impl<'a> TopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -283,7 +283,7 @@ pub struct PartitionResult {
 }
 
 impl PartitionResult {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

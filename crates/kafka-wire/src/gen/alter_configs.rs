@@ -61,7 +61,7 @@ pub struct Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(7, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 7, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -89,7 +89,7 @@ pub struct AlterableConfig<'a> {
 }
 
 impl<'a> AlterableConfig<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -158,7 +158,7 @@ pub struct ResourceResponse<'a> {
 }
 
 impl<'a> ResourceResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(7, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 7, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

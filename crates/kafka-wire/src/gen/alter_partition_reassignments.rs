@@ -80,7 +80,7 @@ pub struct ReassignableTopic<'a> {
 }
 
 impl<'a> ReassignableTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -106,7 +106,7 @@ pub struct ReassignablePartition {
 }
 
 impl ReassignablePartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -199,7 +199,7 @@ pub struct ReassignableTopicResponse<'a> {
 }
 
 impl<'a> ReassignableTopicResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -226,7 +226,7 @@ pub struct ReassignablePartitionResponse<'a> {
 }
 
 impl<'a> ReassignablePartitionResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 8);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 8 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

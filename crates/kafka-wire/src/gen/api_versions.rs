@@ -181,7 +181,7 @@ pub struct ApiVersion {
 }
 
 impl ApiVersion {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -210,7 +210,7 @@ pub struct SupportedFeatureKey<'a> {
 }
 
 impl<'a> SupportedFeatureKey<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -239,7 +239,7 @@ pub struct FinalizedFeatureKey<'a> {
 }
 
 impl<'a> FinalizedFeatureKey<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -124,7 +124,7 @@ impl Default for DescribedGroup<'_> {
 }
 
 impl<'a> DescribedGroup<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(20, 20);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 20, compact: 20 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -192,7 +192,7 @@ impl Default for Member<'_> {
 }
 
 impl<'a> Member<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(16, 16);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 16, compact: 16 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -241,7 +241,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> TopicPartitions<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(19, 19);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 19, compact: 19 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

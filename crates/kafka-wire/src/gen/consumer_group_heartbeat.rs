@@ -185,7 +185,7 @@ pub struct TopicPartitions {
 }
 
 impl TopicPartitions {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(18, 18);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 18, compact: 18 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -64,7 +64,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(10, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 10, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -91,7 +91,7 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 2);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 2 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -157,7 +157,7 @@ pub struct TopicResult<'a> {
 }
 
 impl<'a> TopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -76,7 +76,7 @@ pub struct CreatableTopic<'a> {
 }
 
 impl<'a> CreatableTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(16, 10);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 16, compact: 10 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -108,7 +108,7 @@ pub struct CreatableReplicaAssignment {
 }
 
 impl CreatableReplicaAssignment {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -134,7 +134,7 @@ pub struct CreatableTopicConfig<'a> {
 }
 
 impl<'a> CreatableTopicConfig<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -227,7 +227,7 @@ impl Default for CreatableTopicResult<'_> {
 }
 
 impl<'a> CreatableTopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 12);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 12 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -309,7 +309,7 @@ impl Default for CreatableTopicConfigs<'_> {
 }
 
 impl<'a> CreatableTopicConfigs<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -98,7 +98,7 @@ pub struct DeletableGroupResult<'a> {
 }
 
 impl<'a> DeletableGroupResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

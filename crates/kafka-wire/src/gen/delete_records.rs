@@ -60,7 +60,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -86,7 +86,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(12, 13);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 12, compact: 13 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -153,7 +153,7 @@ pub struct TopicResult<'a> {
 }
 
 impl<'a> TopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -180,7 +180,7 @@ pub struct PartitionResult {
 }
 
 impl PartitionResult {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 15);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 15 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -75,7 +75,7 @@ pub struct DeleteTopicState<'a> {
 }
 
 impl<'a> DeleteTopicState<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(18, 18);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 18, compact: 18 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -157,7 +157,7 @@ impl Default for DeletableTopicResult<'_> {
 }
 
 impl<'a> DeletableTopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

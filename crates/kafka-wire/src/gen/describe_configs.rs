@@ -71,7 +71,7 @@ pub struct Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(7, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 7, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -143,7 +143,7 @@ pub struct DescribeConfigsResult<'a> {
 }
 
 impl<'a> DescribeConfigsResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(11, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 11, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -198,7 +198,7 @@ impl Default for ResourceResult<'_> {
 }
 
 impl<'a> ResourceResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(11, 9);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 11, compact: 9 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -245,7 +245,7 @@ pub struct Synonym<'a> {
 }
 
 impl<'a> Synonym<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -136,7 +136,7 @@ impl Default for DescribedGroup<'_> {
 }
 
 impl<'a> DescribedGroup<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 12);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 12 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -191,7 +191,7 @@ pub struct DescribedGroupMember<'a> {
 }
 
 impl<'a> DescribedGroupMember<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

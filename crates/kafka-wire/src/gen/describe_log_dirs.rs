@@ -57,7 +57,7 @@ pub struct DescribableLogDirTopic<'a> {
 }
 
 impl<'a> DescribableLogDirTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -149,7 +149,7 @@ impl Default for DescribeLogDirsResult<'_> {
 }
 
 impl<'a> DescribeLogDirsResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -189,7 +189,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -217,7 +217,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(21, 22);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 21, compact: 22 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

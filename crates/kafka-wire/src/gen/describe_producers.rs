@@ -57,7 +57,7 @@ pub struct TopicRequest<'a> {
 }
 
 impl<'a> TopicRequest<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -124,7 +124,7 @@ pub struct TopicResponse<'a> {
 }
 
 impl<'a> TopicResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -152,7 +152,7 @@ pub struct PartitionResponse<'a> {
 }
 
 impl<'a> PartitionResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(9, 9);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 9, compact: 9 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -199,7 +199,7 @@ impl Default for ProducerState {
 }
 
 impl ProducerState {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(37, 37);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 37, compact: 37 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -57,7 +57,7 @@ pub struct RequestTopicData<'a> {
 }
 
 impl<'a> RequestTopicData<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -82,7 +82,7 @@ pub struct RequestPartitionData {
 }
 
 impl RequestPartitionData {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -165,7 +165,7 @@ pub struct ResponseTopicData<'a> {
 }
 
 impl<'a> ResponseTopicData<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -198,7 +198,7 @@ pub struct ResponsePartitionData<'a> {
 }
 
 impl<'a> ResponsePartitionData<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(25, 25);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 25, compact: 25 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -240,7 +240,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -267,7 +267,7 @@ pub struct Listener<'a> {
 }
 
 impl<'a> Listener<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -313,7 +313,7 @@ impl Default for ReplicaState {
 }
 
 impl ReplicaState {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(13, 13);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 13, compact: 13 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -72,7 +72,7 @@ pub struct TopicRequest<'a> {
 }
 
 impl<'a> TopicRequest<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(2, 2);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 2, compact: 2 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -181,7 +181,7 @@ impl Default for ResponseTopic<'_> {
 }
 
 impl<'a> ResponseTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(26, 26);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 26, compact: 26 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -238,7 +238,7 @@ impl Default for ResponsePartition {
 }
 
 impl ResponsePartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(20, 20);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 20, compact: 20 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -104,7 +104,7 @@ pub struct TransactionState<'a> {
 }
 
 impl<'a> TransactionState<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(28, 28);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 28, compact: 28 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -142,7 +142,7 @@ pub struct TopicData<'a> {
 }
 
 impl<'a> TopicData<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

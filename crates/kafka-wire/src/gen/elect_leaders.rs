@@ -80,7 +80,7 @@ pub struct TopicPartitions<'a> {
 }
 
 impl<'a> TopicPartitions<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -157,7 +157,7 @@ pub struct ReplicaElectionResult<'a> {
 }
 
 impl<'a> ReplicaElectionResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -184,7 +184,7 @@ pub struct PartitionResult<'a> {
 }
 
 impl<'a> PartitionResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 8);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 8 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -196,7 +196,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -258,7 +258,7 @@ impl Default for Partition {
 }
 
 impl Partition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(16, 33);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 16, compact: 33 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -332,7 +332,7 @@ pub struct ForgottenTopic<'a> {
 }
 
 impl<'a> ForgottenTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -448,7 +448,7 @@ pub struct FetchableTopicResponse<'a> {
 }
 
 impl<'a> FetchableTopicResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -516,7 +516,7 @@ impl Default for PartitionData {
 }
 
 impl PartitionData {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(30, 37);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 30, compact: 37 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -697,7 +697,7 @@ pub struct AbortedTransaction {
 }
 
 impl AbortedTransaction {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(16, 17);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 16, compact: 17 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -725,7 +725,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> NodeEndpoint<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(11, 11);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 11, compact: 11 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -189,7 +189,7 @@ pub struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 14);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 14 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

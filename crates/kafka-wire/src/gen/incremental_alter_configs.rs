@@ -61,7 +61,7 @@ pub struct AlterConfigsResource<'a> {
 }
 
 impl<'a> AlterConfigsResource<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(7, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 7, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -90,7 +90,7 @@ pub struct AlterableConfig<'a> {
 }
 
 impl<'a> AlterableConfig<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -161,7 +161,7 @@ pub struct AlterConfigsResourceResponse<'a> {
 }
 
 impl<'a> AlterConfigsResourceResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(7, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 7, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

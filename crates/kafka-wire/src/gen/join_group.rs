@@ -110,7 +110,7 @@ pub struct RequestProtocol<'a> {
 }
 
 impl<'a> RequestProtocol<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -233,7 +233,7 @@ pub struct ResponseMember<'a> {
 }
 
 impl<'a> ResponseMember<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -79,7 +79,7 @@ pub struct MemberIdentity<'a> {
 }
 
 impl<'a> MemberIdentity<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -168,7 +168,7 @@ pub struct MemberResponse<'a> {
 }
 
 impl<'a> MemberResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

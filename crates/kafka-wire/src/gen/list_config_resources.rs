@@ -118,7 +118,7 @@ impl Default for ConfigResource<'_> {
 }
 
 impl<'a> ConfigResource<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(2, 2);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 2, compact: 2 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -127,7 +127,7 @@ pub struct ListedGroup<'a> {
 }
 
 impl<'a> ListedGroup<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

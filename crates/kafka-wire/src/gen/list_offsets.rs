@@ -78,7 +78,7 @@ pub struct Topic<'a> {
 }
 
 impl<'a> Topic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -116,7 +116,7 @@ impl Default for Partition {
 }
 
 impl Partition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(12, 17);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 12, compact: 17 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -194,7 +194,7 @@ pub struct TopicResponse<'a> {
 }
 
 impl<'a> TopicResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -236,7 +236,7 @@ impl Default for PartitionResponse {
 }
 
 impl PartitionResponse {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(22, 27);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 22, compact: 27 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

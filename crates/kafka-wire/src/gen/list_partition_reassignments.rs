@@ -69,7 +69,7 @@ pub struct Topics<'a> {
 }
 
 impl<'a> Topics<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -142,7 +142,7 @@ pub struct OngoingTopicReassignment<'a> {
 }
 
 impl<'a> OngoingTopicReassignment<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -170,7 +170,7 @@ pub struct OngoingPartitionReassignment {
 }
 
 impl OngoingPartitionReassignment {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 8);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 8 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -139,7 +139,7 @@ pub struct TransactionState<'a> {
 }
 
 impl<'a> TransactionState<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(11, 11);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 11, compact: 11 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -108,7 +108,7 @@ impl Default for RequestTopic<'_> {
 }
 
 impl<'a> RequestTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(2, 2);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 2, compact: 2 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -238,7 +238,7 @@ pub struct ResponseBroker<'a> {
 }
 
 impl<'a> ResponseBroker<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(10, 11);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 10, compact: 11 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -292,7 +292,7 @@ impl Default for ResponseTopic<'_> {
 }
 
 impl<'a> ResponseTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 10);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 10 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -361,7 +361,7 @@ impl Default for ResponsePartition {
 }
 
 impl ResponsePartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(18, 18);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 18, compact: 18 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

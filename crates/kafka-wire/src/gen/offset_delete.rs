@@ -60,7 +60,7 @@ pub struct RequestTopic<'a> {
 }
 
 impl<'a> RequestTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -85,7 +85,7 @@ pub struct RequestPartition {
 }
 
 impl RequestPartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(4, 4);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 4, compact: 4 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -153,7 +153,7 @@ pub struct ResponseTopic<'a> {
 }
 
 impl<'a> ResponseTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -179,7 +179,7 @@ pub struct ResponsePartition {
 }
 
 impl ResponsePartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

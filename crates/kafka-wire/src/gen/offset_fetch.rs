@@ -105,7 +105,7 @@ pub struct RequestTopic<'a> {
 }
 
 impl<'a> RequestTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -146,7 +146,7 @@ impl Default for RequestGroup<'_> {
 }
 
 impl<'a> RequestGroup<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -187,7 +187,7 @@ pub struct RequestTopics<'a> {
 }
 
 impl<'a> RequestTopics<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -294,7 +294,7 @@ pub struct ResponseTopic<'a> {
 }
 
 impl<'a> ResponseTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -336,7 +336,7 @@ impl Default for ResponsePartition<'_> {
 }
 
 impl<'a> ResponsePartition<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(16, 20);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 16, compact: 20 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -373,7 +373,7 @@ pub struct ResponseGroup<'a> {
 }
 
 impl<'a> ResponseGroup<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -404,7 +404,7 @@ pub struct ResponseTopics<'a> {
 }
 
 impl<'a> ResponseTopics<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(3, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 3, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -455,7 +455,7 @@ impl Default for ResponsePartitions<'_> {
 }
 
 impl<'a> ResponsePartitions<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(20, 20);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 20, compact: 20 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

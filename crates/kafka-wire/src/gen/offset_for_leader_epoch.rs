@@ -74,7 +74,7 @@ pub struct OffsetForLeaderTopic<'a> {
 }
 
 impl<'a> OffsetForLeaderTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -111,7 +111,7 @@ impl Default for OffsetForLeaderPartition {
 }
 
 impl OffsetForLeaderPartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(12, 13);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 12, compact: 13 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -180,7 +180,7 @@ pub struct OffsetForLeaderTopicResult<'a> {
 }
 
 impl<'a> OffsetForLeaderTopicResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -219,7 +219,7 @@ impl Default for EpochEndOffset {
 }
 
 impl EpochEndOffset {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(18, 19);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 18, compact: 19 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

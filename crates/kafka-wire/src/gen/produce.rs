@@ -69,7 +69,7 @@ pub struct TopicProduceData<'a> {
 }
 
 impl<'a> TopicProduceData<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -105,7 +105,7 @@ pub struct PartitionProduceData {
 }
 
 impl PartitionProduceData {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(8, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 8, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -193,7 +193,7 @@ pub struct TopicProduceResponse<'a> {
 }
 
 impl<'a> TopicProduceResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -254,7 +254,7 @@ impl Default for PartitionProduceResponse<'_> {
 }
 
 impl<'a> PartitionProduceResponse<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(22, 33);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 22, compact: 33 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -318,7 +318,7 @@ pub struct BatchIndexAndErrorMessage<'a> {
 }
 
 impl<'a> BatchIndexAndErrorMessage<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 6);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 6 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -379,7 +379,7 @@ pub struct NodeEndpoint<'a> {
 }
 
 impl<'a> NodeEndpoint<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(11, 11);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 11, compact: 11 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -114,7 +114,7 @@ pub struct RequestTopic<'a> {
 }
 
 impl<'a> RequestTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -154,7 +154,7 @@ impl Default for RequestPartition<'_> {
 }
 
 impl<'a> RequestPartition<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(14, 18);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 14, compact: 18 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -229,7 +229,7 @@ pub struct ResponseTopic<'a> {
 }
 
 impl<'a> ResponseTopic<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 3);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 3 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -255,7 +255,7 @@ pub struct ResponsePartition {
 }
 
 impl ResponsePartition {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(6, 7);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 6, compact: 7 };
 
     fn read(version: i16, input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

@@ -95,7 +95,7 @@ impl Default for FeatureUpdateKey<'_> {
 }
 
 impl<'a> FeatureUpdateKey<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();
@@ -190,7 +190,7 @@ pub struct UpdatableFeatureResult<'a> {
 }
 
 impl<'a> UpdatableFeatureResult<'a> {
-    const BYTES_MIN: BytesMin = BytesMin::of::<Self>(5, 5);
+    const BYTES_MIN: BytesMin = BytesMin { plain: 5, compact: 5 };
 
     fn read(version: i16, input: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut read = Self::default();

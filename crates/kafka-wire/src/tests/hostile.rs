@@ -43,6 +43,41 @@ fn a_count_of_nested_elements_is_held_against_the_same_frame() {
 }
 
 #[test]
+fn a_frame_of_countless_empty_elements_is_refused_before_they_grow() {
+    // What is empty in version 9 of Produce: a topic with neither a name nor partitions.
+    let flood = |count: usize| {
+        let stated = u32::try_from(count + 1).expect("a count");
+        let mut body = vec![0, 0, 1, 0, 0, 0, 0];
+        for shift in [0, 7, 14, 21] {
+            body.push(u8::try_from(stated >> shift & 0x7f).expect("seven bits") | 0x80);
+        }
+        body.push(0);
+        body.extend([1, 1, 0].repeat(count));
+        body.push(0);
+        let frame = Bytes::from(body);
+        produce::Request::decode(9, &mut Reader::new(&frame)).map(|read| read.topic_data.len())
+    };
+    assert_eq!(flood(1000), Ok(1000));
+    let error = flood(1_000_000).expect_err("64 bytes of memory for each 3 bytes of the frame");
+    assert_eq!(error.problem, Problem::Memory { count: 1_000_000 });
+}
+
+#[test]
+fn a_request_about_countless_short_names_is_read() {
+    let topic = |index: u32| metadata::RequestTopic {
+        name: Some(format!("{index:04}").into()),
+        ..Default::default()
+    };
+    let topics = (0..100_000).map(topic).collect();
+    let request = metadata::Request { topics: Some(topics), ..Default::default() };
+    for version in metadata::Request::VERSIONS {
+        let frame = super::encode(&request, version).expect("it fits the version");
+        let read = metadata::Request::decode(version, &mut Reader::new(&frame));
+        assert!(read.as_ref() == Ok(&request), "version {version}: {:?}", read.err());
+    }
+}
+
+#[test]
 fn tagged_fields_beyond_the_frame_are_refused() {
     let tags = |tail: &[u8]| metadata(9, &[&[0, 0, 0, 0][..], tail].concat()).problem;
     let count = 1 << 28;

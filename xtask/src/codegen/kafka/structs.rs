@@ -64,7 +64,9 @@ pub(super) fn bytes_min(code: &mut Code, api: &Api, known: &Struct) -> anyhow::R
     // Where all versions are of one kind, the other number is never asked for.
     let [plain, compact] = least;
     let (plain, compact) = (plain.or(compact).unwrap_or(0), compact.or(plain).unwrap_or(0));
-    code.line(&format!("const BYTES_MIN: BytesMin = BytesMin::of::<Self>({plain}, {compact});"));
+    code.line(&format!(
+        "const BYTES_MIN: BytesMin = BytesMin {{ plain: {plain}, compact: {compact} }};"
+    ));
     Ok(())
 }
 
