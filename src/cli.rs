@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 }
 
 /// Where nodes listen unless told otherwise.
-const ADDRESS: &str = "127.0.0.1:9192";
+pub(crate) const ADDRESS: &str = "127.0.0.1:9192";
 
 /// What every command understands.
 #[derive(Debug, Clone, Args)]
@@ -87,7 +87,11 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Run a node.
     Serve(ServeArgs),
-    /// Run a node for development: topics appear when they are first written to.
+    /// Run a node to develop with.
+    ///
+    /// As `serve`, made for a person at a terminal: topics appear when they are first written to,
+    /// whatever the configuration says, the log is readable and speaks up only when something is odd
+    /// (-v for more), and the first commands to type are shown.
     Dev(ServeArgs),
     /// Create, list, describe, alter and delete topics.
     #[command(subcommand)]

@@ -2,11 +2,16 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::exit::Outcome;
+
+/// How often a line of progress is drawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// In which form results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -57,11 +62,48 @@ impl Output {
         print(text.as_bytes())
     }
 
+    /// Shows what the command is at until it is dropped, unless quiet. The template is one of
+    /// `indicatif`: `{pos}` is what was added, `{per_sec}` how fast.
+    pub(crate) fn progress(self, template: &str) -> Progress {
+        let bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let style = ProgressStyle::with_template(&format!("{{spinner}} {template}"));
+        bar.set_style(style.expect("our templates are sound"));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(REDRAW_INTERVAL);
+        }
+        Progress { bar }
+    }
+
     /// Says on standard error what was done, unless quiet.
     pub(crate) fn note(self, note: impl Display) {
         if !self.quiet {
             warn(note);
         }
+    }
+}
+
+/// What a long command is at: a line on standard error that comes and goes. There is none where
+/// standard error is no terminal.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    /// `count` more are done of what the template counts.
+    pub(crate) fn add(&self, count: u64) {
+        self.bar.inc(count);
+    }
+
+    /// Writes a line to standard error, above this one.
+    pub(crate) fn warn(&self, line: impl Display) {
+        self.bar.suspend(|| warn(line));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -1,5 +1,6 @@
 //! `rafka produce`: a record for each line of standard input.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{Output, warn};
+use crate::output::{Output, Progress, warn};
 use crate::sdk;
 
 /// The longest line: a record must fit a topic's default `max.message.bytes` anyway, and a topic
@@ -83,13 +84,19 @@ pub(crate) async fn run(args: &Args, global: &Global) -> Outcome {
     let producer = producer(args, global)?;
     let (watch, watched) = mpsc::channel(WATCHED_MAX);
     let mut watcher = JoinSet::new();
-    watcher.spawn(watch_all(watched));
+    watcher.spawn(watch_all(watched, progress(global.out())));
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let read = send_all(input, &template, &producer, watch, global).await;
     // What was taken is delivered or has failed before the outcome is told.
     let closed = producer.close(global.timeout).await;
     let tally = watcher.join_next().await.expect("the watcher was spawned")?;
     outcome(read, closed, &tally, global)
+}
+
+/// Who types the records is not to be disturbed.
+fn progress(out: Output) -> Progress {
+    let out = Output { quiet: out.quiet || std::io::stdin().is_terminal(), ..out };
+    out.progress("{pos} records acknowledged, {per_sec}")
 }
 
 fn producer(args: &Args, global: &Global) -> Outcome<Producer> {
@@ -217,18 +224,21 @@ struct Tally {
     unknown: u64,
 }
 
-async fn watch_all(mut watched: mpsc::Receiver<Delivery>) -> Tally {
+async fn watch_all(mut watched: mpsc::Receiver<Delivery>, progress: Progress) -> Tally {
     let mut tally = Tally::default();
     let mut number = 0_u64;
     while let Some(delivery) = watched.recv().await {
         number += 1;
         match delivery.await {
-            Ok(_stored) => tally.acked += 1,
+            Ok(_stored) => {
+                tally.acked += 1;
+                progress.add(1);
+            }
             Err(error) => {
                 tally.failed += 1;
                 tally.unknown += u64::from(error.fate() == Fate::Unknown);
                 if tally.failed <= FAILURES_TOLD_MAX {
-                    warn(format_args!("line {number}: {error}"));
+                    progress.warn(format_args!("line {number}: {error}"));
                 }
             }
         }

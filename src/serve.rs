@@ -15,14 +15,14 @@ use crate::node::{Node, StartError};
 use crate::output::{Form, Output, print};
 use crate::settings::{Engine, Settings};
 use crate::signals::Signals;
-use crate::{config, logging};
+use crate::{cli, config, logging};
 
 /// Which command runs the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `rafka serve`.
     Serve,
-    /// `rafka dev`: topics appear when they are first written to.
+    /// `rafka dev`: for somebody at a terminal who tries things out.
     Dev,
 }
 
@@ -44,11 +44,14 @@ pub(crate) async fn run(
     let mut settings = config::effective(args, env)?;
     if kind == Kind::Dev {
         settings.broker.auto_create_topics_enable = true;
+        settings.log.format = args.log_format.unwrap_or(logging::Format::Text);
     }
-    if args.log_level.is_none() && (global.quiet || 0 < global.verbose) {
+    // Who develops reads the banner; what a node does in order is for `-v`.
+    if args.log_level.is_none() && (kind == Kind::Dev || global.quiet || 0 < global.verbose) {
         global.level().clone_into(&mut settings.log.level);
     }
     logging::start(&settings.log)?;
+    settings.fit(rafka_storage::memory_limit());
     // From here on a signal is ours: one that comes while the node starts ends it all the same.
     let mut signals = Signals::new()?;
     let started = tokio::select! {
@@ -60,7 +63,7 @@ pub(crate) async fn run(
         started = Node::start(&settings, Arc::clone(&clock)) => started,
     };
     let mut node = started.map_err(|error| explain(error, &settings))?;
-    announce(&node, &settings, clock.now() - begun, global.out())?;
+    announce(&node, &settings, clock.now() - begun, kind, global.out())?;
     let end = tokio::select! {
         biased;
         name = signals.next() => End::Asked(name),
@@ -128,7 +131,7 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
     }
 }
 
-fn announce(node: &Node, settings: &Settings, took: Duration, out: Output) -> Outcome {
+fn announce(node: &Node, settings: &Settings, took: Duration, kind: Kind, out: Output) -> Outcome {
     let ready_ms = took.as_secs_f64() * 1000.0;
     let (grpc, http) = (node.grpc_addr(), node.http_addr());
     tracing::info!(%grpc, %http, elapsed_ms = ready_ms, "ready");
@@ -139,7 +142,10 @@ fn announce(node: &Node, settings: &Settings, took: Duration, out: Output) -> Ou
             print(format!("{}\n", serde_json::to_string(&ready)?).as_bytes())
         }
         Form::Table if out.quiet => Ok(()),
-        Form::Table => print(banner(node, settings, ready_ms).as_bytes()),
+        Form::Table => {
+            let next = if kind == Kind::Dev { next_steps(node) } else { String::new() };
+            print((banner(node, settings, ready_ms) + &next).as_bytes())
+        }
     }
 }
 
@@ -163,6 +169,19 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     let reach = if beyond { "OPEN TO THE NETWORK" } else { "reachable from this host only" };
     line("security", format!("off, {reach}"));
     text + &format!("\nready in {ready_ms:.0} ms\n")
+}
+
+/// Commands to go on with, in another terminal. A topic comes into being with its first record.
+fn next_steps(node: &Node) -> String {
+    let grpc = node.grpc_addr();
+    let brokers =
+        if grpc.to_string() == cli::ADDRESS { String::new() } else { format!(" -b {grpc}") };
+    format!(
+        "\nin another terminal:\n  \
+           echo hello | rafka produce greetings{brokers}\n  \
+           rafka consume greetings -o beginning{brokers}\n\
+         Ctrl-C stops the node; what was written stays.\n"
+    )
 }
 
 fn absolute(path: &Path) -> String {

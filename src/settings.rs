@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rafka_core::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::logging;
@@ -116,6 +117,22 @@ impl Settings {
             )))?;
         }
         Ok(())
+    }
+
+    /// Works out the bounds of memory that were not given, and tells how much all of them are.
+    pub(crate) fn fit(&mut self, memory: Option<ByteSize>) {
+        self.broker.fit(memory);
+        self.grpc.fit(memory);
+        let sidecar = self.storage.sidecar_budget();
+        let producers = self.broker.producers_budget();
+        let groups = self.broker.groups.groups_budget();
+        let (receive, read) = (self.grpc.receive_budget(), self.grpc.read_budget());
+        let all: u64 = [sidecar, producers, groups, receive, read].iter().map(|part| part.0).sum();
+        tracing::info!(%sidecar, %producers, %groups, %receive, %read, "bounds of memory");
+        if let Some(limit) = memory.filter(|limit| limit.0 < all) {
+            let all = ByteSize(all);
+            tracing::warn!(%all, %limit, "the bounds of memory are more than there is");
+        }
     }
 
     /// The addresses as set, each with its section.

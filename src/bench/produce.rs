@@ -27,7 +27,7 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     let out = global.out();
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
-        out.note(format_args!("round {number} of {}", options.rounds));
+        let _progress = out.progress(&format!("round {number} of {}", options.rounds));
         let limits = probe::run(options.connections, target.dir(), &clock).await?;
         let mut samples = Vec::new();
         for durability in options.durability.each() {

@@ -18,7 +18,7 @@ fn mistakes_end_with_the_code_for_configuration_and_say_where_they_are() {
     };
     check("node:\n  data_dri: /tmp\n", &["rafka.yaml:2:3", "data_dri", "did you mean data_dir?"]);
     check("grpc:\n  listen: nowhere\n", &["rafka.yaml:2:11"]);
-    check("node: {stop_timeout: 0 s}\n", &["node.stop_timeout is 0 s", "between 1 s and 10 min"]);
+    check("node: {stop_timeout: 0 s}\n", &["node.stop_timeout is 0 s", "from 1 s to 10 min"]);
     check("storage:\n  open_files_max: 1\n", &["storage.open_files_max is 1"]);
     check("broker:\n  groups: 7\n", &["rafka.yaml:2:"]);
     rafka(&["serve", "--config", "/nonexistent/rafka.yaml"])

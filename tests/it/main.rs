@@ -16,3 +16,5 @@ mod node;
 mod operations;
 #[cfg(test)]
 mod readme;
+#[cfg(test)]
+mod terminal;

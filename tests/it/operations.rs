@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use rafka_core::{Clock as _, SystemClock, Time};
 
 use crate::node::{LIMIT, Node, RAFKA, numbered, signal};
+use crate::terminal::{read_until, terminal};
 
 #[test]
 fn health_and_readiness_are_told_over_http() {
@@ -116,18 +117,17 @@ fn a_second_signal_ends_a_stop_that_takes_long_and_loses_nothing() {
 #[test]
 fn an_interrupted_benchmark_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let (mut shown, end) = terminal();
     let mut child = Command::new(RAFKA)
         .args(["bench", "produce", "--seconds", "600", "--scratch"])
         .arg(dir.path())
         .env_remove("RAFKA_BROKERS")
         .stdin(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(end)
         .spawn()
         .expect("the program can be started");
-    // Its first note comes when its node runs.
-    let mut note = String::new();
-    let mut notes = BufReader::new(child.stderr.take().expect("it was piped"));
-    notes.read_line(&mut note).expect("it prints text");
+    // It says so when its node runs.
+    read_until(&mut shown, "round 1 of");
     signal("INT", child.id());
     assert_eq!(child.wait().expect("it can be waited for").code(), Some(130));
     assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0);

@@ -7,6 +7,10 @@ use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use serde::{Deserialize, Serialize};
 
 const PRODUCERS_BYTES_MIN: ByteSize = ByteSize::mib(1);
+/// Producers take this share of the memory ...
+const PRODUCERS_SHARE: u64 = 16;
+/// ... but not more than this, unless they are told to.
+const PRODUCERS_BYTES_MAX: ByteSize = ByteSize::mib(64);
 
 /// How the broker behaves. Changes take effect at the next start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,12 +80,17 @@ impl Settings {
         self.groups.validate().map_err(|error| error.within("groups"))
     }
 
-    /// The memory for producers, worked out if it was not given.
-    pub(crate) fn producers_budget(&self) -> ByteSize {
-        self.producers_bytes_max.unwrap_or_else(|| {
-            let share = ByteSize::share(rafka_storage::memory_limit(), 16, ByteSize::mib(64));
-            share.max(PRODUCERS_BYTES_MIN)
-        })
+    /// Works out the bounds that were not given from the memory that the process may use.
+    pub fn fit(&mut self, memory: Option<ByteSize>) {
+        let share = ByteSize::share(memory, PRODUCERS_SHARE, PRODUCERS_BYTES_MAX);
+        self.producers_bytes_max.get_or_insert(share.max(PRODUCERS_BYTES_MIN));
+        self.groups.fit(memory);
+    }
+
+    /// The bound of what is known of producers.
+    #[must_use]
+    pub fn producers_budget(&self) -> ByteSize {
+        self.producers_bytes_max.unwrap_or(PRODUCERS_BYTES_MAX)
     }
 }
 

@@ -35,7 +35,7 @@ impl Gateway {
         tasks: TaskTracker,
     ) -> Self {
         let readers = usize::try_from(settings.readers_max).unwrap_or(Semaphore::MAX_PERMITS);
-        let catch_up = settings.read_bytes_max.as_usize();
+        let catch_up = settings.read_budget().as_usize();
         Self {
             broker,
             clock,

@@ -7,6 +7,11 @@ use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use rafka_core::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 
+/// What is being received, and what is read, take this share of the memory each ...
+const MEMORY_SHARE: u64 = 8;
+/// ... but not more than this, unless they are told to.
+const MEMORY_BYTES_MAX: ByteSize = ByteSize::mib(64);
+
 /// How the gRPC listener serves. All changes need a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,8 +46,9 @@ pub struct Settings {
     /// message is always let in. From 64 KiB to 1 GiB. Default: 32 MiB.
     pub produce_inflight_bytes_max: ByteSize,
     /// Requests that are being received or wait to be appended, of all connections: what does not
-    /// fit waits unread. From `produce_message_bytes_max` to 64 GiB. Default: 64 MiB.
-    pub receive_bytes_max: ByteSize,
+    /// fit waits unread. From `produce_message_bytes_max` to 64 GiB. By default an eighth of the
+    /// memory that the process may use, at most 64 MiB.
+    pub receive_bytes_max: Option<ByteSize>,
     /// The largest message of any other call. From 64 KiB to 16 MiB. Default: 1 MiB.
     pub request_bytes_max: ByteSize,
     /// Fetch and Subscribe streams at once; further ones are refused. From 1 to 100000.
@@ -52,8 +58,9 @@ pub struct Settings {
     /// 256 MiB. Default: 8 MiB.
     pub fetch_bytes_max: ByteSize,
     /// What readers that catch up may hold at the same time, all together: beyond that, their
-    /// messages shrink to 64 KiB. From `fetch_bytes_max` to 64 GiB. Default: 64 MiB.
-    pub read_bytes_max: ByteSize,
+    /// messages shrink to 64 KiB. From `fetch_bytes_max` to 64 GiB. By default an eighth of the
+    /// memory that the process may use, at most 64 MiB.
+    pub read_bytes_max: Option<ByteSize>,
 }
 
 impl Default for Settings {
@@ -70,11 +77,11 @@ impl Default for Settings {
             keepalive_timeout: Duration::from_secs(10),
             produce_message_bytes_max: ByteSize::mib(16),
             produce_inflight_bytes_max: ByteSize::mib(32),
-            receive_bytes_max: ByteSize::mib(64),
+            receive_bytes_max: None,
             request_bytes_max: ByteSize::mib(1),
             readers_max: 1000,
             fetch_bytes_max: ByteSize::mib(8),
-            read_bytes_max: ByteSize::mib(64),
+            read_bytes_max: None,
         }
     }
 }
@@ -109,11 +116,35 @@ impl Settings {
         in_range("produce_message_bytes_max", message, least..=most)?;
         let inflight = self.produce_inflight_bytes_max;
         in_range("produce_inflight_bytes_max", inflight, least..=gib(1))?;
-        in_range("receive_bytes_max", self.receive_bytes_max, message..=gib(64))?;
+        if let Some(receive) = self.receive_bytes_max {
+            in_range("receive_bytes_max", receive, message..=gib(64))?;
+        }
         in_range("request_bytes_max", self.request_bytes_max, least..=ByteSize::mib(16))?;
-        in_range("request_bytes_max", self.request_bytes_max, least..=self.receive_bytes_max)?;
+        in_range("request_bytes_max", self.request_bytes_max, least..=self.receive_budget())?;
         in_range("fetch_bytes_max", self.fetch_bytes_max, least..=most)?;
-        in_range("read_bytes_max", self.read_bytes_max, self.fetch_bytes_max..=gib(64))
+        if let Some(read) = self.read_bytes_max {
+            in_range("read_bytes_max", read, self.fetch_bytes_max..=gib(64))?;
+        }
+        Ok(())
+    }
+
+    /// Works out the bounds that were not given from the memory that the process may use.
+    pub fn fit(&mut self, memory: Option<ByteSize>) {
+        let share = ByteSize::share(memory, MEMORY_SHARE, MEMORY_BYTES_MAX);
+        self.receive_bytes_max.get_or_insert(share.max(self.produce_message_bytes_max));
+        self.read_bytes_max.get_or_insert(share.max(self.fetch_bytes_max));
+    }
+
+    /// The bound of what is being received.
+    #[must_use]
+    pub fn receive_budget(&self) -> ByteSize {
+        self.receive_bytes_max.unwrap_or(MEMORY_BYTES_MAX.max(self.produce_message_bytes_max))
+    }
+
+    /// The bound of what readers hold that catch up.
+    #[must_use]
+    pub fn read_budget(&self) -> ByteSize {
+        self.read_bytes_max.unwrap_or(MEMORY_BYTES_MAX.max(self.fetch_bytes_max))
     }
 }
 
@@ -136,12 +167,27 @@ mod tests {
             "idle_timeout is 0 s: it must be from 1 s to 1 d",
         );
         check(
-            |s| s.receive_bytes_max = ByteSize::mib(1),
+            |s| s.receive_bytes_max = Some(ByteSize::mib(1)),
             "receive_bytes_max is 1 MiB: it must be from 16 MiB to 64 GiB",
         );
         check(
-            |s| s.read_bytes_max = ByteSize(0),
+            |s| s.read_bytes_max = Some(ByteSize(0)),
             "read_bytes_max is 0 B: it must be from 8 MiB to 64 GiB",
         );
+    }
+
+    #[test]
+    fn what_was_not_given_fits_the_memory() {
+        let fitted = |mut settings: Settings, memory| {
+            settings.fit(memory);
+            assert_eq!(settings.validate(), Ok(()));
+            (settings.receive_budget(), settings.read_budget())
+        };
+        let (mib, default) = (ByteSize::mib, Settings::default);
+        assert_eq!(fitted(default(), Some(mib(256))), (mib(32), mib(32)));
+        assert_eq!(fitted(default(), Some(mib(64))), (mib(16), mib(8)));
+        assert_eq!(fitted(default(), None), (mib(64), mib(64)));
+        let given = Settings { receive_bytes_max: Some(mib(20)), ..default() };
+        assert_eq!(fitted(given, Some(mib(256))), (mib(20), mib(32)));
     }
 }

@@ -6,6 +6,12 @@ use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use rafka_core::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 
+const GROUPS_BYTES_MIN: ByteSize = ByteSize::mib(1);
+/// Groups take this share of the memory ...
+const GROUPS_SHARE: u64 = 8;
+/// ... but not more than this, unless they are told to.
+const GROUPS_BYTES_MAX: ByteSize = ByteSize::mib(128);
+
 /// How consumer groups behave. All changes need a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,8 +36,9 @@ pub struct Settings {
     /// Default 100000.
     pub groups_max: u32,
     /// Memory of all groups that this node coordinates, members and offsets, 1 MiB to 64 GiB;
-    /// new members and new offsets beyond it are refused for the time being. Default 128 MiB.
-    pub groups_bytes_max: ByteSize,
+    /// new members and new offsets beyond it are refused for the time being. By default an eighth of
+    /// the memory that the process may use, at most 128 MiB.
+    pub groups_bytes_max: Option<ByteSize>,
     /// How long offsets outlive their group's last member, or their commit where a group has no
     /// members at all, 1 min to 3650 d. Default 7 d. Kafka's `offsets.retention.minutes`.
     #[serde(with = "duration")]
@@ -52,7 +59,7 @@ impl Default for Settings {
             group_rebalance_delay_initial: Duration::from_millis(100),
             group_members_max: 1000,
             groups_max: 100_000,
-            groups_bytes_max: ByteSize::mib(128),
+            groups_bytes_max: None,
             offsets_retention: Duration::from_hours(7 * 24),
             offset_metadata_bytes_max: ByteSize::kib(4),
             offsets_topic_partitions: 50,
@@ -61,6 +68,18 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Works out the bounds that were not given from the memory that the process may use.
+    pub fn fit(&mut self, memory: Option<ByteSize>) {
+        let share = ByteSize::share(memory, GROUPS_SHARE, GROUPS_BYTES_MAX).max(GROUPS_BYTES_MIN);
+        self.groups_bytes_max.get_or_insert(share);
+    }
+
+    /// The bound of what groups take.
+    #[must_use]
+    pub fn groups_budget(&self) -> ByteSize {
+        self.groups_bytes_max.unwrap_or(GROUPS_BYTES_MAX)
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors
@@ -76,8 +95,9 @@ impl Settings {
         span_in_range("group_rebalance_delay_initial", delay, delays)?;
         in_range("group_members_max", self.group_members_max, 1..=10_000)?;
         in_range("groups_max", self.groups_max, 1..=1_000_000)?;
-        let sizes = ByteSize::mib(1)..=ByteSize::gib(64);
-        in_range("groups_bytes_max", self.groups_bytes_max, sizes)?;
+        if let Some(bytes) = self.groups_bytes_max {
+            in_range("groups_bytes_max", bytes, GROUPS_BYTES_MIN..=ByteSize::gib(64))?;
+        }
         let retentions = Duration::from_mins(1)..=day * 3650;
         span_in_range("offsets_retention", self.offsets_retention, retentions)?;
         let texts = ByteSize(0)..=ByteSize(32_767);
@@ -113,7 +133,7 @@ mod tests {
         );
         check(|s| s.group_members_max = 0, "group_members_max is 0:");
         check(|s| s.groups_max = 0, "groups_max is 0:");
-        check(|s| s.groups_bytes_max = ByteSize(1), "groups_bytes_max is 1 B:");
+        check(|s| s.groups_bytes_max = Some(ByteSize(1)), "groups_bytes_max is 1 B:");
         check(|s| s.offsets_retention = Duration::ZERO, "offsets_retention is 0 s:");
         check(
             |s| s.offset_metadata_bytes_max = ByteSize::kib(32),

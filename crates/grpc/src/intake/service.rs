@@ -37,7 +37,7 @@ impl Door {
         let len = ByteSize::as_usize;
         Self {
             routes,
-            bounds: Bounds::new(len(settings.receive_bytes_max), settings.receive_timeout),
+            bounds: Bounds::new(len(settings.receive_budget()), settings.receive_timeout),
             produce_message_bytes_max: len(settings.produce_message_bytes_max),
             request_bytes_max: len(settings.request_bytes_max),
         }

@@ -212,7 +212,7 @@ async fn readers_beyond_the_bound_are_refused_until_one_leaves() {
 async fn many_readers_catch_up_though_there_is_room_for_one_large_message() {
     let settings = Settings {
         fetch_bytes_max: ByteSize::kib(256),
-        read_bytes_max: ByteSize::kib(256),
+        read_bytes_max: Some(ByteSize::kib(256)),
         ..settings()
     };
     let node = Node::with(settings, rafka_broker::Settings::default()).await;

@@ -265,7 +265,7 @@ async fn a_client_that_reads_no_answers_is_held_back_and_holds_up_nobody() {
     let settings = Settings {
         produce_message_bytes_max: ByteSize::kib(64),
         produce_inflight_bytes_max: ByteSize::kib(64),
-        receive_bytes_max: ByteSize::kib(128),
+        receive_bytes_max: Some(ByteSize::kib(128)),
         ..settings()
     };
     let node = Node::with(settings, rafka_broker::Settings::default()).await;

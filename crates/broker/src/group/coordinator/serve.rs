@@ -96,7 +96,7 @@ impl Owner {
             _ => false,
         };
         let groups_max = usize::try_from(self.settings.groups_max).unwrap_or(usize::MAX);
-        let is_full = self.settings.groups_bytes_max.as_usize() <= self.bytes
+        let is_full = self.settings.groups_budget().as_usize() <= self.bytes
             || (group.is_none() && groups_max <= self.group_count);
         if is_full && !self.is_full {
             let (groups, bytes) = (self.group_count, self.bytes);

@@ -437,7 +437,7 @@ async fn what_there_is_goes_on_when_there_is_no_room_for_more() {
     assert_eq!(codes, [0, 69]);
     assert_eq!(code(node.coordinator.commit_offsets(other).await), 0);
 
-    let small = Settings { groups_bytes_max: ByteSize(2000), ..Settings::default() };
+    let small = Settings { groups_bytes_max: Some(ByteSize(2000)), ..Settings::default() };
     let node = Node::start(&MemoryLog::new(), small);
     node.lead_all(1).await;
     settle().await;
