@@ -245,7 +245,8 @@ pub enum ReadError {
 /// Called from the engine's own threads, never from within a call of [`Engine`]. Implementations
 /// return quickly and do not call the engine.
 pub trait Observer: Send + Sync + 'static {
-    /// Everything below `end` in this log is durable. Ascending for each log.
+    /// Everything below `end` in this log is durable. The ends of a log ascend, except that while its
+    /// durability is being changed a smaller one may follow a larger one, which goes on to hold.
     fn durable(&self, log: LogId, end: Offset);
     /// A write failed: what was not reported durable may be lost, and nothing more is accepted.
     fn failed(&self, error: &Error);

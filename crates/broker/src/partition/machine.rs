@@ -199,6 +199,15 @@ mod tests {
     }
 
     #[test]
+    fn a_smaller_durable_end_takes_nothing_back() {
+        let mut machine = machine();
+        append(&mut machine, batch(-1, 0, 3));
+        assert!(machine.durable(Offset(3)));
+        assert!(!machine.durable(Offset(2)));
+        assert_eq!(machine.high_watermark(), Offset(3));
+    }
+
+    #[test]
     fn offsets_follow_each_other_and_carry_the_epoch() {
         let mut machine = machine();
         append(&mut machine, batch(-1, 0, 3));

@@ -10,7 +10,7 @@ use crate::{Durability, LogId};
 /// Groups of records begin at multiples of this.
 pub(super) const BLOCK: u64 = crate::disk::BLOCK as u64;
 /// The format version that we write, and the newest that we read.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The bytes of a record before its payload.
 pub(super) const RECORD_HEADER_LEN: usize = 40;
 /// Records begin at multiples of this, so that no length field crosses a block.
@@ -20,6 +20,9 @@ const MAGIC: [u8; 8] = *b"RAFKAJNL";
 const FILE_HEADER_LEN: usize = 60;
 const FILE_CRC_AT: usize = 56;
 const RECORD_CRC_AT: usize = 4;
+/// The checksum of the header alone, so that no length is believed before it is known to be one: a
+/// search for records among payloads would otherwise read as far as they like.
+const HEADER_CRC_AT: usize = 36;
 
 /// What the header block of a file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +62,14 @@ impl Seed {
     /// The seed of no file in particular: what a mutant uses.
     pub(super) const NONE: Self = Self(0);
 
-    fn digest(self) -> Digest {
-        Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, self.0)
+    /// The checksum of what begins with a record's length, its own field taken as 0.
+    fn crc_of(self, record: &[u8]) -> u32 {
+        let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, self.0);
+        digest.update(&record[..RECORD_CRC_AT]);
+        digest.update(&[0; 4]);
+        digest.update(&record[RECORD_CRC_AT + 4..]);
+        u32::try_from(digest.finalize()).expect("a CRC-32C has 32 bits")
     }
-}
-
-fn finish(digest: &Digest) -> u32 {
-    u32::try_from(digest.finalize()).expect("a CRC-32C has 32 bits")
 }
 
 impl FileHeader {
@@ -189,9 +193,12 @@ pub(super) struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// The header, if these bytes can be one. The checksum is not looked at.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    /// The header, if these bytes are one of this file. The payload's checksum is not looked at.
+    pub(super) fn parse(bytes: &[u8], seed: Seed) -> Option<Self> {
         let bytes = bytes.first_chunk::<RECORD_HEADER_LEN>()?;
+        if u32_at(bytes, HEADER_CRC_AT) != seed.crc_of(&bytes[..HEADER_CRC_AT]) {
+            return None;
+        }
         let header = Self {
             len: u32_at(bytes, 0),
             crc: u32_at(bytes, RECORD_CRC_AT),
@@ -201,7 +208,7 @@ impl RecordHeader {
             kind: Kind::from_code(bytes[32])?,
         };
         let sound = RECORD_HEADER_LEN <= header.len()
-            && bytes[33..] == [0; 7]
+            && bytes[33..HEADER_CRC_AT] == [0; 3]
             && header.durable <= header.sequence;
         sound.then_some(header)
     }
@@ -212,14 +219,7 @@ impl RecordHeader {
 
     /// Whether the checksum of the whole record fits.
     pub(super) fn vouches_for(&self, record: &[u8], seed: Seed) -> bool {
-        let (Some(len), Some(rest)) = (record.get(..RECORD_CRC_AT), record.get(8..)) else {
-            return false;
-        };
-        let mut digest = seed.digest();
-        digest.update(len);
-        digest.update(&[0; 4]);
-        digest.update(rest);
-        finish(&digest) == self.crc
+        RECORD_HEADER_LEN <= record.len() && seed.crc_of(record) == self.crc
     }
 
     /// What the payload says. `None` for a seal.
@@ -292,9 +292,10 @@ pub(super) fn put_record(
         Some(Entry::Truncate { end, .. }) => fields.put_i64_le(end.0),
         None => {}
     }
-    let mut digest = seed.digest();
-    digest.update(&out[..len]);
-    out[RECORD_CRC_AT..8].copy_from_slice(&finish(&digest).to_le_bytes());
+    let header_crc = seed.crc_of(&out[..HEADER_CRC_AT]);
+    out[HEADER_CRC_AT..RECORD_HEADER_LEN].copy_from_slice(&header_crc.to_le_bytes());
+    let crc = seed.crc_of(&out[..len]);
+    out[RECORD_CRC_AT..RECORD_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     let end = len.next_multiple_of(RECORD_ALIGNMENT);
     out[len..end].fill(0);
     end

@@ -126,16 +126,16 @@ impl Reader {
         position: u64,
         durable_min: Sequence,
     ) -> Result<Option<Record<'_>>, Error> {
+        let seed = self.seed;
         let Some(bytes) = self.bytes(position, RECORD_HEADER_LEN)? else {
             return Ok(None);
         };
-        let Some(header) = RecordHeader::parse(bytes) else {
+        let Some(header) = RecordHeader::parse(bytes, seed) else {
             return Ok(None);
         };
         if header.durable < durable_min {
             return Ok(None);
         }
-        let seed = self.seed;
         match self.bytes(position, header.len())? {
             Some(bytes) if header.vouches_for(bytes, seed) => {}
             Some(_) | None => return Ok(None),
