@@ -2,14 +2,16 @@
 
 mod fetch;
 mod maintenance;
+mod markers;
 mod offsets;
 mod offsets_log;
 mod produce;
 mod producer_ids;
+mod register;
 mod topics;
 
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,7 +26,7 @@ use crate::calendar::Calendar;
 use crate::follower::Follower;
 use crate::stats::Stats;
 use crate::table::PartitionTable;
-use crate::{Error, Settings, group};
+use crate::{Error, Registrations, Settings, group};
 use offsets_log::OffsetsPartitions;
 
 /// What a broker is made of. See [`Follower`] for how engine, metadata and table are tied.
@@ -63,6 +65,8 @@ struct Inner {
     /// By which retention judges ages.
     calendar: Mutex<Calendar>,
     groups: group::Coordinator,
+    /// Who knows the transactions that batches claim to be part of.
+    registrations: OnceLock<Arc<dyn Registrations>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -119,6 +123,7 @@ impl Broker {
                 cold_reads: Arc::new(Semaphore::new(settings.cold_reads_max)),
                 settings,
                 producer_ids: Mutex::new(0..0),
+                registrations: OnceLock::new(),
                 tasks: tasks.clone(),
                 stop: stop.clone(),
             }

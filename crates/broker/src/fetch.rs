@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rafka_core::{Batch, ByteSize, Epoch, Offset, PartitionIndex};
+use rafka_core::{Batch, ByteSize, Epoch, Offset, PartitionIndex, ProducerId};
 
 use crate::{Error, TopicRef};
 
@@ -68,4 +68,16 @@ pub struct Fetched {
     pub last_stable_offset: Offset,
     /// Where the partition begins.
     pub log_start: Offset,
+    /// Who reads what is committed drops the records of these, in the order in which they begin:
+    /// every aborted transaction that reaches into the batches. Empty for other readers.
+    pub aborted: Vec<Aborted>,
+}
+
+/// An aborted transaction, which ends with the producer's next marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aborted {
+    /// Whose it was.
+    pub producer: ProducerId,
+    /// Where it began.
+    pub first_offset: Offset,
 }

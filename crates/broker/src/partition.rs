@@ -1,20 +1,23 @@
 //! A partition that this node leads: the machine behind a short lock, and who waits for it.
 
 pub(crate) mod machine;
+mod transactions;
 pub(crate) mod validate;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rafka_core::batch::{EndMarker, Header};
+use rafka_core::producer_state::{Described, Ended, MarkerVerdict};
 use rafka_core::{Batch, Epoch, ErrorCode, Offset, Timestamp, TopicPartition};
 use rafka_storage::{self as storage, Engine, LogId, Recovered};
 use tokio::sync::{Notify, oneshot};
 
 use crate::Error;
-use crate::produce::Appended;
+use crate::produce::{Appended, TransactionVersion};
 use crate::producer_budget::ProducerBudget;
-use machine::{Machine, Plan};
+use machine::{Machine, Plan, Registration};
 
 /// A partition that this node leads. Idle, it is this struct and nothing else: no task, no file.
 pub(crate) struct Partition {
@@ -56,6 +59,18 @@ pub(crate) enum AckState {
     Waits(oneshot::Receiver<Result<Appended, Error>>),
 }
 
+impl AckState {
+    /// The acknowledgement, however long it takes.
+    pub(crate) async fn known(self) -> Result<Appended, Error> {
+        match self {
+            Self::Known(result) => result,
+            Self::Waits(receiver) => receiver.await.unwrap_or_else(|_closed| {
+                Err(Error::new(ErrorCode::NotLeaderOrFollower, "the node is stopping"))
+            }),
+        }
+    }
+}
+
 /// Where a partition stands at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Position {
@@ -88,10 +103,44 @@ impl Partition {
         batches: &mut [Batch],
         append_time: Option<Timestamp>,
         now: Timestamp,
+        registration: Registration,
     ) -> AckState {
         let mut state = self.state.lock();
+        if let Some(batch) = batches.first()
+            && self.producers.is_full()
+            && state.machine.is_new_transaction(&batch.header)
+            && state.machine.producers().seen_at().next().is_none()
+        {
+            return AckState::Known(Err(crowded()));
+        }
+        self.write(&mut state, |state| {
+            state.append(engine, self.log, batches, (append_time, now), registration)
+        })
+    }
+
+    /// Ends a producer's transaction, and registers for the acknowledgement. The batch is `marker`.
+    pub(crate) fn append_marker(
+        &self,
+        engine: &dyn Engine,
+        batch: Batch,
+        marker: EndMarker,
+        version: TransactionVersion,
+        now: Timestamp,
+    ) -> AckState {
+        let mut state = self.state.lock();
+        self.write(&mut state, |state| {
+            state.append_marker(engine, self.log, batch, (marker, version), now)
+        })
+    }
+
+    /// Appends, and counts the producers that are known by that.
+    fn write(
+        &self,
+        state: &mut State,
+        append: impl FnOnce(&mut State) -> Result<(Offset, Appended), Error>,
+    ) -> AckState {
         let known = state.machine.producers().len();
-        let appended = state.append(engine, self.log, batches, append_time, now);
+        let appended = append(state);
         let machine = &mut state.machine;
         if known < machine.producers().len() && 0 < known && self.producers.is_full() {
             machine.forget_oldest_producer();
@@ -101,6 +150,26 @@ impl Partition {
             Ok((end, appended)) => state.ack_at(end, appended),
             Err(error) => AckState::Known(Err(error)),
         }
+    }
+
+    /// As [`Machine::needs_registration`].
+    pub(crate) fn needs_registration(&self, header: &Header) -> Option<Registration> {
+        self.state.lock().machine.needs_registration(header)
+    }
+
+    /// As [`Machine::aborted`].
+    pub(crate) fn aborted(&self, from: Offset, below: Offset) -> Option<Vec<Ended>> {
+        self.state.lock().machine.aborted(from, below)
+    }
+
+    /// As [`Machine::forget_aborted`].
+    pub(crate) fn forget_aborted(&self) {
+        self.state.lock().machine.forget_aborted();
+    }
+
+    /// What is known of each producer.
+    pub(crate) fn describe_producers(&self) -> Vec<Described> {
+        self.state.lock().machine.producers().describe().collect()
     }
 
     /// The log is durable below `end`: moves the high watermark, answers and wakes.
@@ -188,8 +257,8 @@ impl State {
         engine: &dyn Engine,
         log: LogId,
         batches: &mut [Batch],
-        append_time: Option<Timestamp>,
-        now: Timestamp,
+        (append_time, now): (Option<Timestamp>, Timestamp),
+        registration: Registration,
     ) -> Result<(Offset, Appended), Error> {
         if let Some(error) = &self.closed {
             return Err(error.clone());
@@ -201,6 +270,9 @@ impl State {
                 Ok((end, Appended { base_offset: entry.base_offset, append_time, log_start }))
             }
             Plan::Append { base_offset, end } => {
+                for batch in &*batches {
+                    self.machine.check_registration(batch, registration)?;
+                }
                 let durable = engine.append(log, batches, now).map_err(refused)?;
                 self.machine.appended(batches, now);
                 if durable == storage::Appended::Durable {
@@ -209,6 +281,34 @@ impl State {
                 Ok((end, Appended { base_offset, append_time, log_start }))
             }
         }
+    }
+
+    fn append_marker(
+        &mut self,
+        engine: &dyn Engine,
+        log: LogId,
+        mut batch: Batch,
+        (marker, version): (EndMarker, TransactionVersion),
+        now: Timestamp,
+    ) -> Result<(Offset, Appended), Error> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        let log_start = self.machine.log_start();
+        let appended = |base_offset| Appended { base_offset, append_time: None, log_start };
+        if self.machine.plan_marker(&mut batch, marker, version)? == MarkerVerdict::Duplicate {
+            // It is somewhere below.
+            let end = self.machine.log_end();
+            return Ok((end, appended(end)));
+        }
+        let (base_offset, end) = (batch.base_offset(), batch.next_offset());
+        let batches = [batch];
+        let durable = engine.append(log, &batches, now).map_err(refused)?;
+        self.machine.appended(&batches, now);
+        if durable == storage::Appended::Durable {
+            self.machine.durable(end);
+        }
+        Ok((end, appended(base_offset)))
     }
 
     fn ack_at(&mut self, end: Offset, appended: Appended) -> AckState {
@@ -229,6 +329,14 @@ impl State {
         let rest = self.acks.split_off(reached);
         std::mem::replace(&mut self.acks, rest)
     }
+}
+
+/// What a client is told whose transaction would take memory that cannot be given back before it
+/// ends.
+fn crowded() -> Error {
+    let message = "the node's memory for producers is full of open transactions: nothing was \
+                   appended, send again";
+    Error::new(ErrorCode::RequestTimedOut, message)
 }
 
 fn wake(readers: &[Arc<Notify>]) {

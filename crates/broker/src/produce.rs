@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use rafka_core::producer_state::TransactionVersion;
 use rafka_core::{Batch, Offset, PartitionIndex, Timestamp};
 
 use crate::{Error, TopicRef};
@@ -24,8 +25,19 @@ pub struct Request {
     pub acks: Acks,
     /// How long to wait for that.
     pub timeout: Duration,
+    /// Which transaction the transactional batches among them belong to.
+    pub transaction: Option<Transaction>,
     /// The batches of each partition.
     pub partitions: Vec<PartitionBatches>,
+}
+
+/// A transaction as a producer names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// The producer's transactional id.
+    pub id: String,
+    /// By which rules the producer goes.
+    pub version: TransactionVersion,
 }
 
 /// Batches for one partition.

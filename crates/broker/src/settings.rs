@@ -27,7 +27,7 @@ pub struct Settings {
     /// Default: 1 d. Kafka's `producer.id.expiration.ms`.
     #[serde(with = "rafka_core::duration")]
     pub producer_id_expiration: Duration,
-    /// The memory for what all partitions know of idempotent producers, some 320 bytes for each
+    /// The memory for what all partitions know of idempotent producers, some 384 bytes for each
     /// producer and partition. From 1 MiB to 64 GiB. By default a sixteenth of the memory that the
     /// process may use, at most 64 MiB. When it fills up, those who wrote longest ago are forgotten:
     /// what they send again then is appended again.

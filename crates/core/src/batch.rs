@@ -5,6 +5,7 @@
 //! records are never touched. `docs/formats/record-batch.md` draws the bytes.
 
 mod builder;
+mod control;
 mod header;
 mod record;
 mod varint;
@@ -12,6 +13,7 @@ mod varint;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub use builder::{BatchBuilder, put_record};
+pub use control::{EndMarker, Outcome};
 pub use header::{Attributes, HEADER_LEN, Header, TimestampType};
 pub use record::{Record, RecordView, Records};
 

@@ -1,24 +1,30 @@
-//! Pure: what a log knows of its idempotent producers (KIP-98), folded from its batches.
+//! Pure: what a log knows of its idempotent and transactional producers (KIP-98), folded from its
+//! batches.
 //!
 //! For each producer the last five batches are remembered. A batch that repeats one of them is a
-//! retry and is answered with the offsets of the first; one that leaves a gap is refused.
+//! retry and is answered with the offsets of the first; one that leaves a gap is refused. A
+//! transactional batch opens a transaction, which lasts until a marker ends it; a producer with an
+//! open one is never forgotten.
+
+mod row;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut};
+use crate::batch::{EndMarker, Header, Outcome};
+use crate::{Batch, Epoch, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-use crate::batch::Header;
-use crate::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
+pub use row::DecodeError;
 
 /// How many batches a producer may have in flight (Kafka's constant, known to all clients).
 pub const WINDOW: usize = 5;
 
 /// What one producer takes in memory at the most, its places in two trees included.
-pub const PRODUCER_BYTES: usize = 320;
+pub const PRODUCER_BYTES: usize = 384;
 
-const ROW_VERSION: u8 = 1;
-const ROW_LEN: usize = 1 + 2 + 8 + 1;
-const ENTRY_LEN: usize = 4 + 4 + 8 + 8;
+/// Before any coordinator ended a transaction of a producer.
+const NO_COORDINATOR: Epoch = Epoch(-1);
 
 /// A batch that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +44,13 @@ struct Producer {
     epoch: ProducerEpoch,
     /// When it wrote last: the later of the batch's timestamp and the append.
     seen_at: Timestamp,
-    /// Oldest first, at most [`WINDOW`].
+    /// Of the coordinator that ended its last transaction, or [`NO_COORDINATOR`].
+    coordinator_epoch: Epoch,
+    /// Where its open transaction begins.
+    transaction: Option<Offset>,
+    /// Where its last marker is.
+    marker: Option<Offset>,
+    /// Oldest first, at most [`WINDOW`]. None after a marker under a new epoch.
     entries: Vec<Entry>,
 }
 
@@ -46,8 +58,70 @@ struct Producer {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProducerTable {
     producers: BTreeMap<ProducerId, Producer>,
-    /// The same, in the order in which they wrote last.
+    /// Those without an open transaction, in the order in which they wrote last.
     by_use: BTreeSet<(Timestamp, ProducerId)>,
+    /// Those with one, by where it begins.
+    open: BTreeSet<(Offset, ProducerId)>,
+}
+
+/// A transaction that a marker has ended in this log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it was.
+    pub producer: ProducerId,
+    /// Where it began.
+    pub first_offset: Offset,
+    /// Where its marker is.
+    pub last_offset: Offset,
+    /// Every transaction that began before this had ended by then.
+    pub last_stable_offset: Offset,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Ended {
+    /// Whether a reader of what lies from `from` on and below `below` must know that it was aborted.
+    #[must_use]
+    pub fn is_aborted_within(&self, from: Offset, below: Offset) -> bool {
+        self.outcome == Outcome::Abort && from <= self.last_offset && self.first_offset < below
+    }
+}
+
+/// Which rules a transaction goes by: Kafka's feature `transaction.version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransactionVersion {
+    /// One producer epoch for many transactions; partitions are registered by a request of their
+    /// own.
+    V1,
+    /// Every transaction ends under a higher epoch than it was written under (KIP-890); partitions
+    /// are registered by writing to them.
+    V2,
+}
+
+/// What to do with a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkerVerdict {
+    /// Append it.
+    Append,
+    /// The same end was written before.
+    Duplicate,
+}
+
+/// What is known of a producer (KIP-664).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Who it is.
+    pub id: ProducerId,
+    /// Its incarnation.
+    pub epoch: ProducerEpoch,
+    /// The sequence number of its last record, if it is known.
+    pub sequence_last: Option<i32>,
+    /// When it wrote last.
+    pub seen_at: Timestamp,
+    /// Of the coordinator that ended its last transaction here, if one did.
+    pub coordinator_epoch: Option<Epoch>,
+    /// Where its open transaction begins, if it has one.
+    pub transaction: Option<Offset>,
 }
 
 /// What to do with a batch.
@@ -58,11 +132,6 @@ pub enum Verdict {
     /// It was appended before: answer with that.
     Duplicate(Entry),
 }
-
-/// The stored bytes are not a producer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the producer cannot be read: {0}")]
-pub struct DecodeError(&'static str);
 
 impl ProducerTable {
     /// Whether no producer is known.
@@ -81,7 +150,8 @@ impl ProducerTable {
     ///
     /// # Errors
     /// `InvalidProducerEpoch` from a producer that was replaced, `OutOfOrderSequenceNumber` if
-    /// batches before this one are missing, `InvalidRecord` if the producer fields make no sense.
+    /// batches before this one are missing, `InvalidTxnState` if it is outside of the producer's
+    /// open transaction, `InvalidRecord` if the producer fields make no sense.
     pub fn check(&self, header: &Header) -> Result<Verdict, ErrorCode> {
         if !header.producer_id.is_some() {
             return Ok(Verdict::Append);
@@ -97,7 +167,11 @@ impl ProducerTable {
         if header.producer_epoch < known.epoch {
             return Err(ErrorCode::InvalidProducerEpoch);
         }
-        if known.epoch < header.producer_epoch {
+        if known.transaction.is_some() && !header.attributes.is_transactional() {
+            return Err(ErrorCode::InvalidTxnState);
+        }
+        // A marker that raised the epoch leaves no batch to go on from.
+        if known.epoch < header.producer_epoch || known.entries.is_empty() {
             let starts_over = first == 0;
             return starts_over
                 .then_some(Verdict::Append)
@@ -114,43 +188,172 @@ impl ProducerTable {
         in_order.then_some(Verdict::Append).ok_or(ErrorCode::OutOfOrderSequenceNumber)
     }
 
-    /// Notes a batch that was appended, at `append_time`. Replay passes the batch's own timestamp.
-    pub fn note(&mut self, header: &Header, append_time: Timestamp) {
-        if !header.producer_id.is_some() || header.attributes.is_control() {
-            return;
+    /// Judges a marker that is about to be appended.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch` if the producer has gone on under a later epoch, or, by the rules of
+    /// version 2, has begun another transaction. `TransactionCoordinatorFenced` if a later
+    /// coordinator was at work.
+    pub fn check_marker(
+        &self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        marker: EndMarker,
+        version: TransactionVersion,
+    ) -> Result<MarkerVerdict, ErrorCode> {
+        let Some(known) = self.producers.get(&id) else { return Ok(MarkerVerdict::Append) };
+        if epoch < known.epoch {
+            return Err(ErrorCode::InvalidProducerEpoch);
         }
+        if marker.coordinator_epoch < known.coordinator_epoch {
+            return Err(ErrorCode::TransactionCoordinatorFenced);
+        }
+        match (version, epoch == known.epoch, known.transaction) {
+            // What is open began under the epoch that this marker was to raise it to.
+            (TransactionVersion::V2, true, Some(_)) => Err(ErrorCode::InvalidProducerEpoch),
+            (TransactionVersion::V2, true, None) => Ok(MarkerVerdict::Duplicate),
+            (TransactionVersion::V1, ..) | (TransactionVersion::V2, false, _) => {
+                Ok(MarkerVerdict::Append)
+            }
+        }
+    }
+
+    /// Notes a batch that was appended, at `append_time`. Replay passes the batch's own timestamp.
+    /// Returns the transaction that it ended.
+    pub fn note(&mut self, batch: &Batch, append_time: Timestamp) -> Option<Ended> {
+        let header = &batch.header;
+        if !header.producer_id.is_some() {
+            return None;
+        }
+        if header.attributes.is_control() {
+            let marker = EndMarker::of(batch)?;
+            return self.note_marker(header, marker, append_time);
+        }
+        let transactional = header.attributes.is_transactional();
+        self.change(header, append_time, |producer| {
+            if transactional {
+                producer.transaction.get_or_insert(header.base_offset);
+            }
+            if producer.entries.len() == WINDOW {
+                producer.entries.remove(0);
+            }
+            producer.entries.push(Entry {
+                sequence_first: header.base_sequence,
+                sequence_last: sequence_last(header),
+                base_offset: header.base_offset,
+                timestamp: header.max_timestamp,
+            });
+        });
+        None
+    }
+
+    fn note_marker(
+        &mut self,
+        header: &Header,
+        EndMarker { outcome, coordinator_epoch }: EndMarker,
+        append_time: Timestamp,
+    ) -> Option<Ended> {
+        let first_offset = self.change(header, append_time, |producer| {
+            producer.marker = Some(header.base_offset);
+            producer.coordinator_epoch = producer.coordinator_epoch.max(coordinator_epoch);
+            producer.transaction.take()
+        })?;
+        let last_offset = header.base_offset + i64::from(header.last_offset_delta);
+        let last_stable_offset = self.first_open().unwrap_or(last_offset.next());
+        let producer = header.producer_id;
+        Some(Ended { producer, first_offset, last_offset, last_stable_offset, outcome })
+    }
+
+    /// Changes the producer of a batch, under the batch's epoch, and keeps the orders right.
+    fn change<T>(
+        &mut self,
+        header: &Header,
+        append_time: Timestamp,
+        change: impl FnOnce(&mut Producer) -> T,
+    ) -> T {
         let (id, seen_at) = (header.producer_id, header.max_timestamp.max(append_time));
-        let producer = self.producers.entry(id).or_insert_with(|| Producer {
+        let mut producer = self.take(id).unwrap_or_else(|| Producer {
             epoch: header.producer_epoch,
             seen_at,
+            coordinator_epoch: NO_COORDINATOR,
+            transaction: None,
+            marker: None,
             entries: Vec::with_capacity(1),
         });
-        self.by_use.remove(&(producer.seen_at, id));
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
             producer.entries.clear();
         }
         producer.seen_at = producer.seen_at.max(seen_at);
-        self.by_use.insert((producer.seen_at, id));
-        if producer.entries.len() == WINDOW {
-            producer.entries.remove(0);
-        }
-        producer.entries.push(Entry {
-            sequence_first: header.base_sequence,
-            sequence_last: sequence_last(header),
-            base_offset: header.base_offset,
-            timestamp: header.max_timestamp,
-        });
+        let outcome = change(&mut producer);
+        self.put(id, producer);
+        outcome
     }
 
-    /// Forgets the producer that wrote longest ago.
-    pub fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.by_use.pop_first() {
-            self.producers.remove(&id);
-        }
+    fn take(&mut self, id: ProducerId) -> Option<Producer> {
+        let producer = self.producers.remove(&id)?;
+        match producer.transaction {
+            Some(first) => self.open.remove(&(first, id)),
+            None => self.by_use.remove(&(producer.seen_at, id)),
+        };
+        Some(producer)
     }
 
-    /// Forgets the producers that wrote before `limit` and not since. Returns how many.
+    fn put(&mut self, id: ProducerId, producer: Producer) {
+        match producer.transaction {
+            Some(first) => self.open.insert((first, id)),
+            None => self.by_use.insert((producer.seen_at, id)),
+        };
+        self.producers.insert(id, producer);
+    }
+
+    /// Where the oldest open transaction begins.
+    #[must_use]
+    pub fn first_open(&self) -> Option<Offset> {
+        self.open.first().map(|(first, _)| *first)
+    }
+
+    /// Where each open transaction begins, and whose it is.
+    pub fn open(&self) -> impl Iterator<Item = (Offset, ProducerId)> + '_ {
+        self.open.iter().copied()
+    }
+
+    /// Whether the producer has an open transaction that it began under this epoch.
+    #[must_use]
+    pub fn is_open(&self, id: ProducerId, epoch: ProducerEpoch) -> bool {
+        let known = self.producers.get(&id);
+        known.is_some_and(|known| known.transaction.is_some() && known.epoch == epoch)
+    }
+
+    /// Where the producer's last marker is. While it stays the same, no transaction of the producer
+    /// has ended here.
+    #[must_use]
+    pub fn marker(&self, id: ProducerId) -> Option<Offset> {
+        self.producers.get(&id)?.marker
+    }
+
+    /// What is known of each producer.
+    pub fn describe(&self) -> impl Iterator<Item = Described> + '_ {
+        self.producers.iter().map(|(id, producer)| Described {
+            id: *id,
+            epoch: producer.epoch,
+            sequence_last: producer.entries.last().map(|entry| entry.sequence_last),
+            seen_at: producer.seen_at,
+            coordinator_epoch: Some(producer.coordinator_epoch)
+                .filter(|epoch| *epoch != NO_COORDINATOR),
+            transaction: producer.transaction,
+        })
+    }
+
+    /// Forgets the producer that wrote longest ago and has no open transaction. Whether there was
+    /// one.
+    pub fn forget_oldest(&mut self) -> bool {
+        let oldest = self.by_use.pop_first();
+        oldest.is_some_and(|(_, id)| self.producers.remove(&id).is_some())
+    }
+
+    /// Forgets the producers that wrote before `limit` and not since, and have no open transaction.
+    /// Returns how many.
     pub fn forget_before(&mut self, limit: Timestamp) -> usize {
         let kept = self.by_use.split_off(&(limit, ProducerId(i64::MIN)));
         let forgotten = std::mem::replace(&mut self.by_use, kept);
@@ -160,7 +363,7 @@ impl ProducerTable {
         forgotten.len()
     }
 
-    /// When each producer wrote last, oldest first.
+    /// When each producer without an open transaction wrote last, oldest first.
     pub fn seen_at(&self) -> impl Iterator<Item = Timestamp> + '_ {
         self.by_use.iter().map(|(seen_at, _)| *seen_at)
     }
@@ -189,61 +392,19 @@ impl ProducerTable {
     /// If the bytes are of another version, or damaged.
     pub fn restore(&mut self, id: ProducerId, row: &[u8]) -> Result<(), DecodeError> {
         let producer = Producer::decode(row)?;
-        let seen_at = producer.seen_at;
-        if let Some(before) = self.producers.insert(id, producer) {
-            self.by_use.remove(&(before.seen_at, id));
-        }
-        self.by_use.insert((seen_at, id));
+        self.take(id);
+        self.put(id, producer);
         Ok(())
     }
 
-    /// When the producer of a row wrote last.
+    /// Whether the producer of a row wrote before `limit`, and not since, and has no open
+    /// transaction.
     ///
     /// # Errors
     /// As those of [`ProducerTable::restore`].
-    pub fn row_seen_at(row: &[u8]) -> Result<Timestamp, DecodeError> {
-        Producer::decode(row).map(|producer| producer.seen_at)
-    }
-}
-
-impl Producer {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(ROW_LEN + self.entries.len() * ENTRY_LEN);
-        out.put_u8(ROW_VERSION);
-        out.put_i16(self.epoch.0);
-        out.put_i64(self.seen_at.0);
-        out.put_u8(u8::try_from(self.entries.len()).expect("at most five entries"));
-        for entry in &self.entries {
-            out.put_i32(entry.sequence_first);
-            out.put_i32(entry.sequence_last);
-            out.put_i64(entry.base_offset.0);
-            out.put_i64(entry.timestamp.0);
-        }
-        out
-    }
-
-    fn decode(mut row: &[u8]) -> Result<Self, DecodeError> {
-        if row.len() < ROW_LEN {
-            return Err(DecodeError("it is cut off"));
-        }
-        if row.get_u8() != ROW_VERSION {
-            return Err(DecodeError("its version is unknown"));
-        }
-        let epoch = ProducerEpoch(row.get_i16());
-        let seen_at = Timestamp(row.get_i64());
-        let count = usize::from(row.get_u8());
-        if WINDOW < count || row.len() != count * ENTRY_LEN {
-            return Err(DecodeError("its batches are cut off"));
-        }
-        let entries = (0..count)
-            .map(|_| Entry {
-                sequence_first: row.get_i32(),
-                sequence_last: row.get_i32(),
-                base_offset: Offset(row.get_i64()),
-                timestamp: Timestamp(row.get_i64()),
-            })
-            .collect();
-        Ok(Self { epoch, seen_at, entries })
+    pub fn is_row_before(row: &[u8], limit: Timestamp) -> Result<bool, DecodeError> {
+        let Producer { seen_at, transaction, .. } = Producer::decode(row)?;
+        Ok(seen_at < limit && transaction.is_none())
     }
 }
 
@@ -255,102 +416,4 @@ fn sequence_last(header: &Header) -> i32 {
 fn advance(sequence: i32, by: i32) -> i32 {
     let wrapped = (i64::from(sequence) + i64::from(by)) % (i64::from(i32::MAX) + 1);
     i32::try_from(wrapped).expect("a remainder of 2^31 fits")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::BatchBuilder;
-    use crate::compression::Compression;
-
-    fn header(epoch: i16, sequence: i32, records: usize, base_offset: i64) -> Header {
-        let mut builder = BatchBuilder::new(Compression::None);
-        builder.producer(ProducerId(7), ProducerEpoch(epoch), sequence);
-        for _ in 0..records {
-            builder.push(Timestamp(1000), None, Some(b"v"), &[]);
-        }
-        let mut header = builder.build().expect("no codec").header;
-        header.base_offset = Offset(base_offset);
-        header
-    }
-
-    fn table() -> ProducerTable {
-        let mut table = ProducerTable::default();
-        for index in 0..7 {
-            let next = header(1, index * 2, 2, i64::from(index) * 10);
-            assert_eq!(table.check(&next), Ok(Verdict::Append));
-            table.note(&next, Timestamp(2000));
-        }
-        table
-    }
-
-    #[test]
-    fn any_of_the_last_five_batches_is_answered_with_its_first_offset() {
-        for index in 2..7 {
-            let verdict = table().check(&header(1, index * 2, 2, 999));
-            let base = Offset(i64::from(index) * 10);
-            assert!(matches!(verdict, Ok(Verdict::Duplicate(entry)) if entry.base_offset == base));
-        }
-    }
-
-    #[test]
-    fn gaps_old_repeats_and_old_epochs_are_refused() {
-        let check = |epoch, sequence, records, expected| {
-            assert_eq!(table().check(&header(epoch, sequence, records, 0)), expected);
-        };
-        check(1, 14, 1, Ok(Verdict::Append));
-        check(1, 15, 1, Err(ErrorCode::OutOfOrderSequenceNumber));
-        check(1, 0, 2, Err(ErrorCode::OutOfOrderSequenceNumber));
-        check(1, 12, 1, Err(ErrorCode::OutOfOrderSequenceNumber));
-        check(0, 14, 1, Err(ErrorCode::InvalidProducerEpoch));
-        check(2, 0, 1, Ok(Verdict::Append));
-        check(2, 14, 1, Err(ErrorCode::OutOfOrderSequenceNumber));
-        check(1, -1, 1, Err(ErrorCode::InvalidRecord));
-    }
-
-    #[test]
-    fn sequences_wrap_at_the_largest_number() {
-        let mut table = ProducerTable::default();
-        table.note(&header(0, i32::MAX - 1, 3, 0), Timestamp(0));
-        assert_eq!(table.check(&header(0, 1, 1, 3)), Ok(Verdict::Append));
-    }
-
-    #[test]
-    fn a_producer_survives_its_row_and_damage_is_an_error() {
-        let mut restored = ProducerTable::default();
-        for (id, row) in table().rows() {
-            assert_eq!(ProducerTable::row_seen_at(&row), Ok(Timestamp(2000)));
-            restored.restore(id, &row).expect("sound");
-            restored.restore(id, &row).expect("sound");
-            for len in 0..row.len() {
-                assert!(ProducerTable::default().restore(id, &row[..len]).is_err(), "{len}");
-            }
-            let newer = [&[ROW_VERSION + 1], &row[1..]].concat();
-            assert!(ProducerTable::default().restore(id, &newer).is_err());
-        }
-        assert_eq!(restored, table());
-    }
-
-    #[test]
-    fn who_wrote_longest_ago_is_forgotten_first_and_nobody_before_its_age() {
-        let mut table = ProducerTable::default();
-        let write = |table: &mut ProducerTable, id: i64, at: i64| {
-            let mut header = header(0, 0, 1, 0);
-            (header.producer_id, header.max_timestamp) = (ProducerId(id), Timestamp(at));
-            table.note(&header, Timestamp(at));
-        };
-        for (id, at) in [(1, 10), (2, 20), (3, 30), (1, 40)] {
-            write(&mut table, id, at);
-        }
-        let ids = |table: &ProducerTable| -> Vec<i64> {
-            table.last_batches().map(|(id, _)| id.0).collect()
-        };
-        assert_eq!(table.seen_at().collect::<Vec<_>>(), [20, 30, 40].map(Timestamp));
-        assert_eq!(table.forget_before(Timestamp(20)), 0);
-        table.forget_oldest();
-        assert_eq!(ids(&table), [1, 3]);
-        assert_eq!(table.forget_before(Timestamp(31)), 1);
-        assert_eq!(ids(&table), [1]);
-        assert!(table.contains(ProducerId(1)) && !table.contains(ProducerId(3)));
-    }
 }

@@ -8,6 +8,7 @@ mod model;
 mod promises;
 mod reports;
 pub mod sample;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -25,6 +26,10 @@ pub use promises::{
     the_size_follows_what_the_log_holds, trimming_moves_the_start_for_good,
 };
 pub use reports::Reports;
+pub use transactions::{
+    compaction_drops_what_was_aborted_and_later_its_marker,
+    transactions_are_known_wherever_their_batches_are,
+};
 
 /// An engine under test, and what a test must be able to do to it.
 pub trait Subject {
@@ -58,11 +63,13 @@ macro_rules! contract_suite {
             a_truncated_log_ends_at_a_batch_edge_and_never_shows_the_old_end_again
             an_append_below_the_end_is_refused_loudly
             an_unknown_log_is_an_error_and_not_a_panic
+            compaction_drops_what_was_aborted_and_later_its_marker
             gaps_are_kept_and_read_across
             offsets_outside_of_the_log_are_out_of_range
             retention_by_size_leaves_at_least_that_much
             retention_by_time_deletes_nothing_younger
             the_size_follows_what_the_log_holds
+            transactions_are_known_wherever_their_batches_are
             trimming_moves_the_start_for_good
         }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::producer_state::ProducerTable;
+use rafka_core::producer_state::{Ended, ProducerTable};
 use rafka_core::{Batch, ByteSize, EpochHistory, Offset, Timestamp, TopicPartition};
 use serde::{Deserialize, Serialize};
 
@@ -372,12 +372,21 @@ pub trait Engine: Send + Sync + 'static {
     /// If files cannot be read or written. What was cleaned by then stays cleaned.
     fn clean(&self, log: LogId, below: Offset, now: Timestamp) -> Result<CleanReport, Error>;
 
-    /// Forgets the idempotent producers of all logs that wrote before `before` and not since: the
-    /// next [`Engine::open`] does not know them. Blocks until that is durable.
+    /// Forgets the idempotent producers of all logs that wrote before `before` and not since, and
+    /// have no open transaction: the next [`Engine::open`] does not know them. Blocks until that is
+    /// durable.
     ///
     /// # Errors
     /// If it cannot be made durable.
     fn forget_producers(&self, before: Timestamp) -> Result<(), Error>;
+
+    /// The aborted transactions of a log that a reader of what lies from `from` on and below `below`
+    /// must know: they began below `below`, and their markers are at `from` or above. In the order
+    /// of the markers. Blocks.
+    ///
+    /// # Errors
+    /// If the log is not open, or the manifest cannot be read.
+    fn aborted(&self, log: LogId, from: Offset, below: Offset) -> Result<Vec<Ended>, Error>;
 
     /// Writes out what is pinned, stops the threads and marks the directory clean. Blocks.
     ///

@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use rafka_core::producer_state::Ended;
 use rafka_core::{Batch, ByteSize, Clock, Offset, Rng, Timestamp, TopicPartition};
 use uuid::Uuid;
 
@@ -269,6 +270,10 @@ impl Engine for FileEngine {
 
     fn forget_producers(&self, before: Timestamp) -> Result<(), Error> {
         self.inner.forget_producers(before)
+    }
+
+    fn aborted(&self, log: LogId, from: Offset, below: Offset) -> Result<Vec<Ended>, Error> {
+        self.inner.aborted(log, from, below)
     }
 
     fn stop(&self) -> Result<(), Error> {

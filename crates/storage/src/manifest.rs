@@ -13,9 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rafka_core::batch::Header;
-use rafka_core::producer_state::ProducerTable;
-use rafka_core::{EpochHistory, Offset, Timestamp, TopicPartition};
+use rafka_core::producer_state::{Ended, ProducerTable};
+use rafka_core::{Batch, EpochHistory, Offset, Timestamp, TopicPartition};
 use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
@@ -28,7 +27,7 @@ use crate::{Durability, Error, LogId};
 pub(crate) const FILE_NAME: &str = "manifest.redb";
 
 /// The version of tables and values that this build writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Pages that redb keeps in memory: the whole manifest of some 10 000 logs.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -120,14 +119,18 @@ pub(crate) enum Change {
     Node(Uuid),
     /// Adds a log that has no checkpoint yet. Its id was never used before.
     Create(LogId, TopicPartition),
-    /// Replaces the checkpoint of a log.
+    /// Replaces the checkpoint of a log. Of aborted transactions those are kept that ended in what
+    /// it holds.
     Checkpoint(LogId, Checkpoint),
     /// Batches of a log came below its checkpoint's end, each with the time of its append: their
     /// producers are known by them.
-    Wrote(LogId, Vec<(Header, Timestamp)>),
+    Wrote(LogId, Vec<(Batch, Timestamp)>),
     /// Replaces what is known of a log's producers.
     Producers(LogId, ProducerTable),
-    /// Forgets the producers of all logs that wrote before this and not since.
+    /// The markers of aborted transactions at these offsets of a log are gone.
+    Unmarked(LogId, Vec<Offset>),
+    /// Forgets the producers of all logs that wrote before this and not since, and have no open
+    /// transaction.
     Forget(Timestamp),
     /// Deletes a log. It is listed as deleted until its files are gone.
     Delete(LogId),
@@ -175,6 +178,20 @@ impl Manifest {
     /// If the file cannot be read, or a value is not what we write.
     pub(crate) fn producers(&self, logs: &[LogId]) -> Result<Vec<ProducerTable>, Error> {
         self.with_database(|database| tables::producers(database, logs, &self.path))
+    }
+
+    /// The aborted transactions of a log's checkpoint whose markers are at `from` or above and that
+    /// began below `below`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a value is not what we write.
+    pub(crate) fn aborted(
+        &self,
+        log: LogId,
+        from: Offset,
+        below: Offset,
+    ) -> Result<Vec<Ended>, Error> {
+        self.with_database(|database| tables::aborted(database, log, (from, below), &self.path))
     }
 
     /// Makes the changes durable, all or none.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use rafka_core::producer_state::ProducerTable;
+use rafka_core::batch::Outcome;
+use rafka_core::producer_state::{Ended, ProducerTable};
 use rafka_core::rng::RngExt as _;
 use rafka_core::{Batch, ByteSize, EpochHistory, Offset, Rng, Timestamp, TopicPartition};
 
@@ -121,9 +122,17 @@ impl Log {
     fn producers(&self) -> ProducerTable {
         let mut producers = ProducerTable::default();
         for entry in self.tail.iter() {
-            producers.note(&entry.batch.header, entry.appended_at);
+            producers.note(&entry.batch, entry.appended_at);
         }
         producers
+    }
+
+    /// What the markers say of aborted transactions.
+    fn aborted(&self) -> Vec<Ended> {
+        let mut producers = ProducerTable::default();
+        let ended =
+            self.tail.iter().filter_map(|entry| producers.note(&entry.batch, entry.appended_at));
+        ended.filter(|ended| ended.outcome == Outcome::Abort).collect()
     }
 
     fn trim(&mut self, start: Offset) {
@@ -268,6 +277,14 @@ impl Engine for MemoryEngine {
     /// It remembers none beside the batches themselves.
     fn forget_producers(&self, _before: Timestamp) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn aborted(&self, log: LogId, from: Offset, below: Offset) -> Result<Vec<Ended>, Error> {
+        let (id, log) = (log, self.log(log)?);
+        let log = log.lock();
+        log.check_open(id)?;
+        let within = |ended: &Ended| ended.is_aborted_within(from, below);
+        Ok(log.aborted().into_iter().filter(within).collect())
     }
 
     fn stop(&self) -> Result<(), Error> {

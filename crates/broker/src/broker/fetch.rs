@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use rafka_core::producer_state::Ended;
 use rafka_core::{Batch, ByteSize, ErrorCode, Offset};
 use rafka_storage::ReadError;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Broker, Inner};
-use crate::fetch::{Fetched, Isolation, PartitionData, Position, Request};
+use crate::fetch::{Aborted, Fetched, Isolation, PartitionData, Position, Request};
 use crate::partition::Partition;
 use crate::{Error, TopicRef};
 
@@ -75,12 +76,13 @@ impl Inner {
             // Once the bytes are used up, the rest only tells where it stands.
             let limit = (nothing_yet || left.0 != 0).then(|| left.min(position.bytes_max));
             let mut result = self.read_position(position, limit, request.isolation).await;
-            if let Ok(Fetched { batches, .. }) = &mut result {
+            if let Ok(Fetched { batches, aborted, .. }) = &mut result {
                 // Only the first batch of an answer may be larger than the limit.
                 if !nothing_yet
                     && batches.first().is_some_and(|batch| left.as_usize() < batch.len())
                 {
                     batches.clear();
+                    aborted.clear();
                 }
                 nothing_yet &= batches.is_empty();
                 let bytes: usize = batches.iter().map(Batch::len).sum();
@@ -114,12 +116,50 @@ impl Inner {
             }
             _ => Vec::new(),
         };
+        let aborted = match isolation {
+            Isolation::ReadUncommitted => Vec::new(),
+            Isolation::ReadCommitted => {
+                self.aborted(&position.topic, &partition, position.offset, &batches).await?
+            }
+        };
         Ok(Fetched {
             batches,
+            aborted,
             high_watermark: at.high_watermark,
             last_stable_offset: at.last_stable_offset,
             log_start: at.log_start,
         })
+    }
+
+    /// The aborted transactions that reach into what was read.
+    ///
+    /// Asked for after the batches: compaction takes a marker away together with its transaction, so
+    /// that whoever has the marker may be told of the transaction or not.
+    async fn aborted(
+        &self,
+        topic: &TopicRef,
+        partition: &Partition,
+        from: Offset,
+        batches: &[Batch],
+    ) -> Result<Vec<Aborted>, Error> {
+        let mut transactional =
+            batches.iter().filter(|batch| batch.header.attributes.is_transactional());
+        let (Some(last), Some(_)) = (batches.last(), transactional.next()) else {
+            return Ok(Vec::new());
+        };
+        let below = last.next_offset();
+        let mut ended = match partition.aborted(from, below) {
+            Some(known) => known,
+            None => {
+                let (engine, log) = (Arc::clone(&self.engine), partition.log);
+                let aborted = self.blocking(move || engine.aborted(log, from, below)).await?;
+                aborted.map_err(|error| read_failed(topic, ReadError::Failed(error)))?
+            }
+        };
+        ended.sort_unstable_by_key(|ended| ended.first_offset);
+        let aborted =
+            |ended: &Ended| Aborted { producer: ended.producer, first_offset: ended.first_offset };
+        Ok(ended.iter().map(aborted).collect())
     }
 
     /// Reads from memory, or else on a thread that may block.

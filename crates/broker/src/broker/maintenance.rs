@@ -63,8 +63,11 @@ impl Inner {
         for partition in self.table.topics().iter().flat_map(|topic| topic.led()) {
             partition.producers_seen_at(&mut seen_at);
         }
-        let Some(excess) = seen_at.len().checked_sub(self.table.producers().goal()) else { return };
-        if excess < seen_at.len() {
+        let producers = self.table.producers();
+        // Those with open transactions are counted, and stay.
+        let excess = producers.count().saturating_sub(producers.goal());
+        if 0 < excess && !seen_at.is_empty() {
+            let excess = excess.min(seen_at.len() - 1);
             let (_, limit, _) = seen_at.select_nth_unstable(excess);
             let limit = *limit;
             tracing::warn!(producers = excess, "memory for producers is full: oldest forgotten");
@@ -108,6 +111,9 @@ impl Inner {
         let below = partition.position().last_stable_offset;
         let engine = Arc::clone(&self.engine);
         let owned = Arc::clone(partition);
+        if topic.config().log.cleanup.compact {
+            partition.forget_aborted();
+        }
         let clean = move || {
             let report = engine.clean(log, below, now)?;
             owned.trimmed(report.start);

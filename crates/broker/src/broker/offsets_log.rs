@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::{Inner, topics};
 use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topics};
+use crate::partition::machine::Registration;
 use crate::partition::{AckState, Partition};
 use crate::{Error, TopicRef};
 
@@ -58,7 +59,7 @@ impl OffsetsPartitions {
     ) -> Result<AckState, Error> {
         let (broker, partition) = self.partition(partition, epoch)?;
         let now = broker.clock.timestamp();
-        Ok(partition.append(&*broker.engine, &mut batches, None, now))
+        Ok(partition.append(&*broker.engine, &mut batches, None, now, Registration::Internal))
     }
 }
 
@@ -108,15 +109,7 @@ impl OffsetsLog for OffsetsPartitions {
         batches: Vec<Batch>,
     ) -> BoxFuture<'static, Result<(), Error>> {
         let ack = self.try_append(partition, epoch, batches);
-        async move {
-            match ack? {
-                AckState::Known(result) => result.map(drop),
-                AckState::Waits(ack) => {
-                    ack.await.unwrap_or_else(|_closed| Err(stopping())).map(drop)
-                }
-            }
-        }
-        .boxed()
+        async move { ack?.known().await.map(drop) }.boxed()
     }
 
     fn read(

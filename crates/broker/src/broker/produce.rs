@@ -6,8 +6,10 @@ use rafka_core::batch::TimestampType;
 use rafka_core::{Batch, ErrorCode, Timestamp};
 use tokio::time::Instant;
 
+use super::register::Registered;
 use super::{Broker, Inner};
 use crate::partition::AckState;
+use crate::partition::machine::Registration;
 use crate::partition::validate::validate;
 use crate::pending::{Pending, PendingPartition};
 use crate::produce::{Acks, PartitionBatches, Request};
@@ -18,7 +20,8 @@ impl Broker {
     ///
     /// Calls that are awaited one after the other append in that order, so that a gateway may send
     /// the next request before the last one is acknowledged. Waits while too much is pinned in
-    /// memory, at most for the request's timeout.
+    /// memory, and for the transaction coordinator where a transaction comes to a partition, at most
+    /// for the request's timeout.
     ///
     /// # Cancel safety
     /// Dropped before it completes, nothing or all of the request was appended for each partition.
@@ -28,14 +31,20 @@ impl Broker {
         let deadline = Instant::now() + request.timeout;
         inner.stats.produce_requests.add(1);
         let room = inner.wait_for_room(deadline).await;
+        let registered = match &room {
+            Ok(()) => inner.register(&request, deadline).await,
+            Err(_) => Registered::default(),
+        };
         let now = inner.clock.timestamp();
         let acked = request.acks != Acks::None;
         let mut partitions = Vec::with_capacity(if acked { request.partitions.len() } else { 0 });
-        for PartitionBatches { topic, partition, batches } in request.partitions {
-            let ack = match &room {
-                Ok(()) => inner.append(&topic, partition, batches, now),
-                Err(error) => AckState::Known(Err(error.clone())),
-            };
+        for (index, entry) in request.partitions.into_iter().enumerate() {
+            let PartitionBatches { topic, partition, mut batches } = entry;
+            let ack = room
+                .clone()
+                .and_then(|()| registered.of(index))
+                .and_then(|sound| inner.append(&topic, partition, &mut batches, (now, sound)))
+                .unwrap_or_else(|error| AckState::Known(Err(error)));
             if acked {
                 partitions.push(PendingPartition { topic, partition, ack });
             }
@@ -64,21 +73,8 @@ impl Inner {
         &self,
         topic: &TopicRef,
         partition: rafka_core::PartitionIndex,
-        mut batches: Vec<Batch>,
-        now: Timestamp,
-    ) -> AckState {
-        match self.try_append(topic, partition, &mut batches, now) {
-            Ok(ack) => ack,
-            Err(error) => AckState::Known(Err(error)),
-        }
-    }
-
-    fn try_append(
-        &self,
-        topic: &TopicRef,
-        partition: rafka_core::PartitionIndex,
         batches: &mut [Batch],
-        now: Timestamp,
+        (now, registration): (Timestamp, Registration),
     ) -> Result<AckState, Error> {
         let (topic, partition) = self.table.partition(topic, partition)?;
         if topic.name.is_internal() {
@@ -93,7 +89,7 @@ impl Inner {
         }
         let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);
         let engine = Arc::as_ref(&self.engine);
-        let ack = partition.append(engine, batches, append_time, now);
+        let ack = partition.append(engine, batches, append_time, now, registration);
         if !matches!(ack, AckState::Known(Err(_))) {
             self.count_appended(batches);
         }

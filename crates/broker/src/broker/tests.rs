@@ -35,7 +35,7 @@ fn batch(values: &[&str]) -> Batch {
 fn request(topic: &TopicName, partition: i32, acks: Acks, batches: Vec<Batch>) -> Request {
     let (topic, partition) = (topic.clone().into(), PartitionIndex(partition));
     let partitions = vec![PartitionBatches { topic, partition, batches }];
-    Request { acks, timeout: WAIT, partitions }
+    Request { acks, timeout: WAIT, transaction: None, partitions }
 }
 
 async fn produce(broker: &Broker, topic: &TopicName, batch: Batch) -> PartitionAck {

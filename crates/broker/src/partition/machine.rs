@@ -1,10 +1,13 @@
 //! Pure: one partition's offsets, epochs, producers and high watermark.
 
-use rafka_core::producer_state::{Entry, ProducerTable, Verdict};
+use rafka_core::batch::{EndMarker, Header};
+use rafka_core::producer_state::{Ended, Entry, MarkerVerdict, ProducerTable, Verdict};
 use rafka_core::{Batch, Epoch, EpochHistory, ErrorCode, Offset, Timestamp};
 use rafka_storage::{Bounds, Recovered};
 
+use super::transactions::Transactions;
 use crate::Error;
+use crate::produce::TransactionVersion;
 
 /// The state that decides what a partition does. It does nothing itself.
 #[derive(Debug, Clone)]
@@ -14,6 +17,18 @@ pub(crate) struct Machine {
     high_watermark: Offset,
     epochs: EpochHistory,
     producers: ProducerTable,
+    transactions: Transactions,
+}
+
+/// What is known of the transaction that a client's batch claims to be part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registration {
+    /// Nobody was asked: it has begun here, or there is none.
+    Unasked,
+    /// The coordinator confirmed it, after the producer's last marker here was this one.
+    Since(Option<Offset>),
+    /// The broker itself writes the batch.
+    Internal,
 }
 
 /// What to do with batches that were offered.
@@ -39,7 +54,9 @@ impl Machine {
     /// A partition as its log was found, led under `leader_epoch`, which has written nothing yet.
     pub(crate) fn new(recovered: Recovered, leader_epoch: Epoch) -> Self {
         let Recovered { bounds, epochs, producers } = recovered;
-        Self { leader_epoch, bounds, high_watermark: bounds.durable, epochs, producers }
+        let transactions = Transactions::new(bounds.end);
+        let high_watermark = bounds.durable;
+        Self { leader_epoch, bounds, high_watermark, epochs, producers, transactions }
     }
 
     pub(crate) fn leader_epoch(&self) -> Epoch {
@@ -61,7 +78,72 @@ impl Machine {
 
     /// Everything below it belongs to no unfinished transaction.
     pub(crate) fn last_stable_offset(&self) -> Offset {
-        self.high_watermark
+        let undecided = self.transactions.first_undecided(self.producers.first_open());
+        // Deleting records does not wait for transactions.
+        let undecided = undecided.map(|first| first.max(self.bounds.start));
+        undecided.map_or(self.high_watermark, |first| first.min(self.high_watermark))
+    }
+
+    /// Whether the coordinator must confirm the transaction of a batch before it is appended. If so,
+    /// with what [`Machine::check_registration`] has to know of the time of the question.
+    pub(crate) fn needs_registration(&self, header: &Header) -> Option<Registration> {
+        let (id, epoch) = (header.producer_id, header.producer_epoch);
+        let is_asked_for = header.attributes.is_transactional()
+            && !self.producers.is_open(id, epoch)
+            && self.producers.check(header) == Ok(Verdict::Append);
+        is_asked_for.then(|| Registration::Since(self.producers.marker(id)))
+    }
+
+    /// That a new batch is part of a transaction, if it claims to be.
+    pub(crate) fn check_registration(
+        &self,
+        batch: &Batch,
+        registration: Registration,
+    ) -> Result<(), Error> {
+        let header = &batch.header;
+        let id = header.producer_id;
+        let is_sound = !header.attributes.is_transactional()
+            || self.producers.is_open(id, header.producer_epoch)
+            || match registration {
+                Registration::Unasked => false,
+                Registration::Since(marker) => self.producers.marker(id) == marker,
+                Registration::Internal => true,
+            };
+        if is_sound {
+            return Ok(());
+        }
+        let message = format!("the transaction of producer {id} has ended in this partition");
+        Err(Error::new(ErrorCode::InvalidTxnState, message))
+    }
+
+    /// Judges the end of a transaction and, unless it was written before, gives it its offset.
+    pub(crate) fn plan_marker(
+        &self,
+        batch: &mut Batch,
+        marker: EndMarker,
+        version: TransactionVersion,
+    ) -> Result<MarkerVerdict, Error> {
+        let (id, epoch) = (batch.header.producer_id, batch.header.producer_epoch);
+        let verdict = self.producers.check_marker(id, epoch, marker, version).map_err(|code| {
+            let coordinator = marker.coordinator_epoch;
+            let text = code.text();
+            let message =
+                format!("{text} (producer {id}, epoch {epoch}, coordinator epoch {coordinator})");
+            Error::new(code, message)
+        })?;
+        batch.header.base_offset = self.bounds.end;
+        batch.header.leader_epoch = self.leader_epoch;
+        Ok(verdict)
+    }
+
+    /// The aborted transactions that reach into what lies between. `None`: only the log knows.
+    pub(crate) fn aborted(&self, from: Offset, below: Offset) -> Option<Vec<Ended>> {
+        self.transactions.aborted(from, below)
+    }
+
+    /// Forgets which transactions were aborted: a cleaning may change what the log knows of them.
+    pub(crate) fn forget_aborted(&mut self) {
+        self.transactions.forget_aborted(self.bounds.end);
     }
 
     /// Judges `batches` and, if they are new, gives them their offsets and epoch.
@@ -107,7 +189,9 @@ impl Machine {
         for batch in batches {
             assert_eq!(batch.base_offset(), self.bounds.end, "a batch left a gap in the log");
             self.epochs.note(batch.header.leader_epoch, batch.base_offset());
-            self.producers.note(&batch.header, now);
+            if let Some(ended) = self.producers.note(batch, now) {
+                self.transactions.ended(ended);
+            }
             self.bounds.end = batch.next_offset();
         }
     }
@@ -119,6 +203,7 @@ impl Machine {
         self.bounds.durable = self.bounds.durable.max(end);
         let moved = self.high_watermark < self.bounds.durable;
         self.high_watermark = self.bounds.durable;
+        self.transactions.decided(self.high_watermark);
         moved
     }
 
@@ -151,6 +236,11 @@ impl Machine {
     /// What is known of those who wrote.
     pub(crate) fn producers(&self) -> &ProducerTable {
         &self.producers
+    }
+
+    /// Whether a batch would make a producer known, to stay so until its transaction ends.
+    pub(crate) fn is_new_transaction(&self, header: &Header) -> bool {
+        header.attributes.is_transactional() && !self.producers.contains(header.producer_id)
     }
 
     /// Forgets the producer that wrote longest ago.

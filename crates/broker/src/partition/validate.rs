@@ -45,10 +45,6 @@ fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
     if header.attributes.is_control() {
         return Err(invalid("clients may not write control batches"));
     }
-    if header.attributes.is_transactional() {
-        let message = "transactions are not supported: send without a transactional id";
-        return Err(Error::new(ErrorCode::InvalidTxnState, message));
-    }
     if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
         let message = "clients may not set the append time";
         return Err(Error::new(ErrorCode::InvalidTimestamp, message));
@@ -60,6 +56,9 @@ fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
         )));
     }
     let idempotent = header.producer_id.is_some();
+    if header.attributes.is_transactional() && !idempotent {
+        return Err(invalid("a transactional batch needs a producer id"));
+    }
     if idempotent && (header.base_sequence < 0 || header.producer_epoch.0 < 0) {
         return Err(invalid("a batch with a producer id needs an epoch and a sequence number"));
     }

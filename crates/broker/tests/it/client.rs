@@ -37,7 +37,9 @@ pub(crate) fn numbered(node: &Node, producer: ProducerId, sequence: i32) -> Batc
 pub(crate) async fn send(node: &Node, topic: &TopicName, partition: i32, batch: Batch) -> Pending {
     let (topic, partition) = (topic.clone().into(), PartitionIndex(partition));
     let partitions = vec![PartitionBatches { topic, partition, batches: vec![batch] }];
-    node.broker.produce(Request { acks: Acks::All, timeout: WAIT, partitions }).await
+    node.broker
+        .produce(Request { acks: Acks::All, timeout: WAIT, transaction: None, partitions })
+        .await
 }
 
 /// The one answer of a request with one partition.

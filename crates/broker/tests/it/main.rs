@@ -16,3 +16,5 @@ mod node;
 mod producers;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod transactions;

@@ -42,6 +42,17 @@ impl BatchBuilder {
         self.header.base_sequence = base_sequence;
     }
 
+    /// Makes the batch part of its producer's transaction.
+    pub fn transactional(&mut self) {
+        self.header.attributes.set_transactional();
+    }
+
+    /// Makes the batch a marker of the broker's own in its producer's transaction.
+    pub(super) fn control(&mut self) {
+        self.header.attributes.set_transactional();
+        self.header.attributes.set_control();
+    }
+
     /// Adds a record after those there are.
     pub fn push(
         &mut self,

@@ -84,6 +84,11 @@ impl Attributes {
         self.0 |= Self::TRANSACTIONAL;
     }
 
+    /// Marks the batch as part of no transaction.
+    pub fn clear_transactional(&mut self) {
+        self.0 &= !Self::TRANSACTIONAL;
+    }
+
     /// Whether the batch is a marker of the broker's own, which consumers do not show.
     #[must_use]
     pub fn is_control(self) -> bool {

@@ -58,7 +58,7 @@ pub(super) async fn prepare(
     };
     let timeout = convert::span("timeout_ms", timeout_ms, TIMEOUT_DEFAULT, TIMEOUT_MAX)?;
     convert::check_items("partitions", partitions.len())?;
-    let produce = produce::Request { acks, timeout, partitions: Vec::new() };
+    let produce = produce::Request { acks, timeout, transaction: None, partitions: Vec::new() };
     let mut prepared = Prepared { request_id, produce, slots: Vec::new() };
     for (entry, partition) in (0_u32..).zip(partitions) {
         prepared.add(gateway, entry, partition, frame_bytes).await;

@@ -302,7 +302,7 @@ impl Model {
             Known::Duplicate(entry) => Ok(entry.base_offset.0),
             Known::Append => {
                 batch.header.base_offset = Offset(i64::try_from(self.log.len()).expect("small"));
-                self.table.note(&batch.header, Timestamp(1));
+                self.table.note(&batch, Timestamp(1));
                 for record in batch.records(ByteSize::kib(1)).expect("not compressed") {
                     let value = record.expect("sound").value.expect("it has one");
                     let number = value.as_ref().try_into().expect("eight bytes");

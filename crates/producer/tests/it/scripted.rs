@@ -158,7 +158,7 @@ impl State {
         }
         let log = self.logs.entry(entry.partition).or_default();
         batch.header.base_offset = Offset(i64::try_from(log.len()).expect("a short log"));
-        table.note(&batch.header, Timestamp(1));
+        table.note(&batch, Timestamp(1));
         for record in batch.records(ByteSize::mib(16)).expect("a codec that we know") {
             log.push(record.expect("a sound record").value.expect("a value").to_vec());
         }

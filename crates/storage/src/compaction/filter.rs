@@ -1,11 +1,12 @@
 //! Pure: what compaction leaves of one batch.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rafka_core::batch::{self, RecordView, TimestampType, put_record};
 use rafka_core::compression::Compression;
-use rafka_core::{Batch, Offset, Timestamp};
+use rafka_core::{Batch, Offset, ProducerId, Timestamp};
 
 use super::Survey;
 use crate::segment::INFLATE_MAX;
@@ -19,8 +20,11 @@ pub(crate) struct Pass<'a> {
     pub(crate) until: Offset,
     /// When the pass began.
     pub(crate) now: Timestamp,
-    /// Tombstones stay for this long after the pass that removed what they delete.
+    /// Tombstones, and the markers of transactions without records, stay for this long after the
+    /// pass that removed what they stand for.
     pub(crate) delete_retention: Duration,
+    /// Whose transactions have records left, as far as the pass has come.
+    pub(crate) undecided: BTreeSet<ProducerId>,
 }
 
 /// What is left of a batch.
@@ -35,12 +39,13 @@ pub(crate) struct Filtered {
 }
 
 impl Pass<'_> {
-    /// Filters a batch that was first covered by a pass at `compacted_at`.
+    /// Filters a batch that was first covered by a pass at `compacted_at`. Batches come in order of
+    /// their offsets, from the log's first on.
     ///
     /// # Errors
     /// If the codec cannot compress what is left.
     pub(crate) fn filter(
-        &self,
+        &mut self,
         batch: Batch,
         compacted_at: Option<Timestamp>,
     ) -> Result<Filtered, batch::Error> {
@@ -51,11 +56,25 @@ impl Pass<'_> {
             compacted_at: compacted_at_now,
             records_removed: 0,
         };
-        if batch.header.attributes.is_control() || self.until <= batch.base_offset() {
-            return Ok(whole(batch));
+        let (producer, attributes) = (batch.header.producer_id, batch.header.attributes);
+        if attributes.is_control() {
+            let has_records = self.undecided.remove(&producer);
+            let is_over = compacted_at.is_some_and(|at| at.plus(self.delete_retention) <= self.now);
+            if has_records || !is_over || self.until <= batch.base_offset() {
+                return Ok(whole(batch));
+            }
+            return Ok(Filtered { batch: None, compacted_at, records_removed: 1 });
         }
         // What cannot be read is left as it is: compaction is no reason to lose a byte.
-        let Ok(kept) = self.kept(&batch, compacted_at) else { return Ok(whole(batch)) };
+        let kept = if self.until <= batch.base_offset() {
+            None
+        } else {
+            self.kept(&batch, compacted_at).ok()
+        };
+        if attributes.is_transactional() && kept.as_ref().is_none_or(|kept| 0 < kept.count) {
+            self.undecided.insert(producer);
+        }
+        let Some(kept) = kept else { return Ok(whole(batch)) };
         let count = batch.header.record_count;
         let removed = u64::try_from(i64::from(count) - i64::from(kept.count)).unwrap_or(0);
         let left = match kept.count {
@@ -68,8 +87,11 @@ impl Pass<'_> {
     }
 
     fn kept(&self, batch: &Batch, compacted_at: Option<Timestamp>) -> Result<Kept, batch::Error> {
-        let mut records = batch.records(INFLATE_MAX)?;
         let mut kept = Kept { bytes: BytesMut::new(), count: 0, max_timestamp: Timestamp::NONE };
+        if self.survey.is_aborted(batch) {
+            return Ok(kept);
+        }
+        let mut records = batch.records(INFLATE_MAX)?;
         let base_timestamp = batch.header.base_timestamp;
         while let Some(view) = records.next_view() {
             let view = view?;
@@ -124,10 +146,12 @@ fn with_records(batch: Batch, kept: Kept) -> Result<Batch, batch::Error> {
     Batch::seal(header, kept.bytes.freeze())
 }
 
-/// The same batch as a mere header, which still says what its producer sent last.
+/// The same batch as a mere header, which still says what its producer sent last. It is part of no
+/// transaction any more, whose marker may go.
 fn without_records(batch: Batch) -> Result<Batch, batch::Error> {
     let mut header = batch.header;
     header.record_count = 0;
+    header.attributes.clear_transactional();
     header.attributes.set_compression(Compression::None);
     Batch::seal(header, Bytes::new())
 }

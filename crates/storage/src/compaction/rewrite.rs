@@ -1,7 +1,9 @@
 //! Compaction of segment files: new files beside the old ones, until the manifest names them.
 
+use std::collections::BTreeSet;
 use std::mem;
 
+use rafka_core::producer_state::Ended;
 use rafka_core::{Batch, ByteSize, Offset, ProducerId, Timestamp, TopicPartition};
 
 use super::{Pass, Survey};
@@ -33,6 +35,8 @@ pub(crate) struct Job<'a> {
     pub(crate) key_bytes_max: ByteSize,
     /// Seeds the hashes of keys.
     pub(crate) seed: u128,
+    /// The aborted transactions of what is compacted, in the order of their markers.
+    pub(crate) aborted: &'a [Ended],
 }
 
 /// What a pass made. Nothing of it counts until the manifest names it.
@@ -48,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) records_removed: u64,
     /// How many bytes of batches went.
     pub(crate) bytes_freed: u64,
+    /// The offsets of the markers that went.
+    pub(crate) unmarked: Vec<Offset>,
 }
 
 /// Compacts a log once. The segments stay as they are and new ones are written, which the
@@ -62,17 +68,20 @@ pub(crate) fn compact(
     is_active: &dyn Fn(ProducerId) -> bool,
 ) -> Result<Outcome, Error> {
     let mut survey = Survey::new(job.seed, job.key_bytes_max);
+    job.aborted.iter().for_each(|ended| survey.note_aborted(ended));
     let until = take_survey(job, &mut survey, is_active)?;
-    let pass = Pass {
+    let mut pass = Pass {
         survey: &survey,
         until,
         now: job.now,
         delete_retention: job.settings.delete_retention,
+        undecided: BTreeSet::new(),
     };
-    let mut rewrite = Rewrite { job, writer: None, done: Vec::new(), records_removed: 0 };
+    let mut rewrite =
+        Rewrite { job, writer: None, done: Vec::new(), records_removed: 0, unmarked: Vec::new() };
     let count = job.segments.partition_point(|segment| segment.base < until);
     let (replaced, rest) = job.segments.split_at(count);
-    if let Err(error) = rewrite.run(&pass, replaced) {
+    if let Err(error) = rewrite.run(&mut pass, replaced) {
         rewrite.abandon();
         return Err(error);
     }
@@ -86,6 +95,7 @@ pub(crate) fn compact(
         compacted: until,
         records_removed: rewrite.records_removed,
         bytes_freed,
+        unmarked: rewrite.unmarked,
     })
 }
 
@@ -101,7 +111,8 @@ fn take_survey(
         let mut frames = opened.frames();
         while let Some(frame) = frames.next()? {
             let producer = frame.unverified.producer_id;
-            if is_active(producer) {
+            // A marker says nothing of sequence numbers.
+            if is_active(producer) && !frame.unverified.attributes.is_control() {
                 survey.note_producer(producer, frame.base_offset);
             }
             if frame.base_offset < job.compacted || until < job.until {
@@ -124,10 +135,11 @@ struct Rewrite<'a> {
     writer: Option<Writer>,
     done: Vec<Segment>,
     records_removed: u64,
+    unmarked: Vec<Offset>,
 }
 
 impl Rewrite<'_> {
-    fn run(&mut self, pass: &Pass<'_>, segments: &[Segment]) -> Result<(), Error> {
+    fn run(&mut self, pass: &mut Pass<'_>, segments: &[Segment]) -> Result<(), Error> {
         for segment in segments {
             let opened = self.job.store.opened(&self.job.name, segment)?;
             let mut frames = opened.frames();
@@ -136,8 +148,12 @@ impl Rewrite<'_> {
                     .filter(frames.batch(&frame)?, frame.compacted_at)
                     .map_err(|error| opened.corrupt(frame.position, error.to_string()))?;
                 self.records_removed += filtered.records_removed;
-                if let Some(batch) = filtered.batch {
-                    self.put(segment, &batch, filtered.compacted_at)?;
+                match filtered.batch {
+                    Some(batch) => self.put(segment, &batch, filtered.compacted_at)?,
+                    None if frame.unverified.attributes.is_control() => {
+                        self.unmarked.push(frame.base_offset);
+                    }
+                    None => {}
                 }
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
 
+use rafka_core::producer_state::Ended;
 use rafka_core::{Batch, ByteSize, Offset, ProducerId};
 
 use crate::segment::INFLATE_MAX;
@@ -20,13 +21,32 @@ pub(crate) struct Survey {
     keys_max: usize,
     latest: HashMap<u128, Offset>,
     producers: HashMap<ProducerId, Offset>,
+    /// Where aborted transactions begin and end.
+    aborted: HashMap<ProducerId, Vec<(Offset, Offset)>>,
 }
 
 impl Survey {
     /// Knows nothing yet, and will remember keys in about this much memory.
     pub(crate) fn new(seed: u128, bytes_max: ByteSize) -> Self {
         let keys_max = usize::try_from(bytes_max.0 / KEY_BYTES).unwrap_or(usize::MAX);
-        Self { seed, keys_max, latest: HashMap::new(), producers: HashMap::new() }
+        let (latest, producers, aborted) = Default::default();
+        Self { seed, keys_max, latest, producers, aborted }
+    }
+
+    /// Notes the aborted transactions of what is to be compacted, before any batch.
+    pub(crate) fn note_aborted(&mut self, ended: &Ended) {
+        let of_producer = self.aborted.entry(ended.producer).or_default();
+        of_producer.push((ended.first_offset, ended.last_offset));
+    }
+
+    /// Whether the records of a batch are those of an aborted transaction.
+    pub(super) fn is_aborted(&self, batch: &Batch) -> bool {
+        let header = &batch.header;
+        let of_producer = self.aborted.get(&header.producer_id).map_or(&[][..], Vec::as_slice);
+        let after = of_producer.partition_point(|(_, last)| *last < header.base_offset);
+        let transaction = of_producer.get(after);
+        header.attributes.is_transactional()
+            && transaction.is_some_and(|(first, _)| *first <= header.base_offset)
     }
 
     /// Whether no further batch should be noted. A batch is noted whole, so that each pass gets on
@@ -37,7 +57,7 @@ impl Survey {
 
     /// Notes the keys of a batch. Batches come in order of their offsets.
     pub(crate) fn note_keys(&mut self, batch: &Batch) {
-        if batch.header.attributes.is_control() {
+        if batch.header.attributes.is_control() || self.is_aborted(batch) {
             return;
         }
         // A batch that cannot be read hides no key: its records stay, and so do older ones.

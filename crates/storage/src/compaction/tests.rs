@@ -79,6 +79,7 @@ impl Log {
             now,
             key_bytes_max,
             seed: 77,
+            aborted: &[],
         };
         compact(&job, &ProducerId::is_some)
     }
@@ -282,6 +283,7 @@ fn each_producers_last_batch_stays_even_without_records() {
         now: Timestamp(0),
         key_bytes_max: ByteSize::mib(1),
         seed: 1,
+        aborted: &[],
     };
     let outcome = compact(&job, &|_| false).expect("nothing is damaged");
     log.adopt(&store, outcome);

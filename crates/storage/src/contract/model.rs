@@ -92,7 +92,7 @@ impl ModelLog {
     pub(super) fn producers(&self) -> ProducerTable {
         let mut table = ProducerTable::default();
         for (batch, now) in &self.batches {
-            table.note(&batch.header, *now);
+            table.note(batch, *now);
         }
         table
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rafka_core::batch::{BatchBuilder, Record};
+use rafka_core::batch::{BatchBuilder, EndMarker, Outcome, Record};
 use rafka_core::compression::Compression;
 use rafka_core::rng::{Rng, RngExt as _};
 use rafka_core::{
@@ -52,6 +52,27 @@ pub fn batch_by(
         builder.push(*timestamp, *key, *value, &[]);
     }
     at(builder.build().expect("no codec is used"), base, epoch)
+}
+
+/// The end of a producer's transaction, of the producer's first epoch.
+#[must_use]
+pub fn marker(base: Offset, epoch: Epoch, id: ProducerId, outcome: Outcome) -> Batch {
+    let marker = EndMarker { outcome, coordinator_epoch: Epoch(0) };
+    at(marker.to_batch(id, ProducerEpoch(0), Timestamp(1000)), base, epoch)
+}
+
+/// A batch with one record in a producer's transaction.
+///
+/// # Panics
+/// Never: no codec is used.
+#[must_use]
+pub fn transactional(base: Offset, id: ProducerId, sequence: i32, key: &[u8]) -> Batch {
+    let producer = Some((id, ProducerEpoch(0), sequence));
+    let value = base.0.to_be_bytes();
+    let records = [(Timestamp(1000), Some(key), Some(value.as_slice()))];
+    let mut batch = batch_by(base, Epoch(0), producer, &records);
+    batch.header.attributes.set_transactional();
+    Batch::seal(batch.header, batch.records).expect("no codec is used")
 }
 
 /// A batch with one record.

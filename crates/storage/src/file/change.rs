@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rafka_core::producer_state::ProducerTable;
+use rafka_core::producer_state::{Ended, ProducerTable};
 use rafka_core::{Offset, Timestamp, TopicPartition};
 
 use super::Inner;
@@ -122,6 +122,33 @@ impl Inner {
         Ok(known.into_iter().next().unwrap_or_default())
     }
 
+    /// The aborted transactions of a log whose markers are at `from` or above and that began below
+    /// `below`. Waits for a flush in progress.
+    pub(super) fn aborted(
+        &self,
+        log: LogId,
+        from: Offset,
+        below: Offset,
+    ) -> Result<Vec<Ended>, Error> {
+        let log = self.shared.log(log)?;
+        let _maintenance = self.maintenance.lock();
+        let mut aborted = self.manifest.aborted(log.id, from, below)?;
+        let has_markers = {
+            let state = log.state.lock();
+            state.check_open(log.id)?;
+            let mut tail = state.tail.iter().flat_map(|tail| tail.iter());
+            tail.any(|entry| entry.batch.header.attributes.is_control())
+        };
+        if has_markers {
+            let mut producers = self.producers(&log)?;
+            let state = log.state.lock();
+            let tail = state.tail.iter().flat_map(|tail| tail.iter());
+            let ended = tail.filter_map(|entry| producers.note(&entry.batch, entry.appended_at));
+            aborted.extend(ended.filter(|ended| ended.is_aborted_within(from, below)));
+        }
+        Ok(aborted)
+    }
+
     pub(super) fn forget_producers(&self, before: Timestamp) -> Result<(), Error> {
         let _maintenance = self.maintenance.lock();
         self.shared.check_alive()?;
@@ -138,7 +165,7 @@ impl Inner {
                 while let Some(frame) = frames.next()? {
                     if frame.unverified.producer_id.is_some() {
                         let batch = frames.batch(&frame)?;
-                        producers.note(&batch.header, segment.last_append);
+                        producers.note(&batch, segment.last_append);
                     }
                 }
                 Ok(())

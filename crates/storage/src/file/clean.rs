@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rafka_core::producer_state::Ended;
 use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Offset, ProducerId, Timestamp};
 
@@ -97,11 +98,12 @@ impl Inner {
             let settings = Arc::clone(&state.settings);
             (segments, state.compacted, until, settings, state.generation)
         };
-        let active: BTreeSet<ProducerId> = {
+        let (active, aborted): (BTreeSet<ProducerId>, Vec<Ended>) = {
             let _maintenance = self.maintenance.lock();
             let known = self.producers(log)?;
             let recovered = log.state.lock().recovered(known);
-            recovered.producers.last_batches().map(|(id, _)| id).collect()
+            let active = recovered.producers.last_batches().map(|(id, _)| id).collect();
+            (active, self.manifest.aborted(log.id, Offset::ZERO, until)?)
         };
         let job = Job {
             store: &self.store,
@@ -115,6 +117,7 @@ impl Inner {
             now,
             key_bytes_max: KEY_BYTES_MAX,
             seed: self.maintenance.lock().rng.random(),
+            aborted: &aborted,
         };
         let mut outcome = compaction::compact(&job, &|producer| active.contains(&producer))?;
         let rest = segments.len() - outcome.replaced.len();
@@ -144,7 +147,10 @@ impl Inner {
             let segments: Vec<Segment> = outcome.segments.iter().chain(kept).cloned().collect();
             Checkpoint { segments, compacted: outcome.compacted, ..state.checkpoint() }
         };
-        self.commit(&[Change::Checkpoint(log.id, compacted.clone())])?;
+        self.commit(&[
+            Change::Checkpoint(log.id, compacted.clone()),
+            Change::Unmarked(log.id, outcome.unmarked.clone()),
+        ])?;
         let mut state = log.state.lock();
         state.segments = compacted.segments;
         state.compacted = compacted.compacted;

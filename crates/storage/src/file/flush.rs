@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rafka_core::batch::Header;
 use rafka_core::{Batch, ByteSize, EpochHistory, Offset, Timestamp};
 
 use super::Inner;
@@ -208,11 +207,9 @@ impl Work {
     }
 
     /// The batches of idempotent producers: what was trimmed says what is true of them, too.
-    fn idempotent(&self) -> Vec<(Header, Timestamp)> {
-        let named = |(batch, at): &(Batch, Timestamp)| {
-            batch.header.producer_id.is_some().then(|| (batch.header.clone(), *at))
-        };
-        self.batches.iter().filter_map(named).collect()
+    fn idempotent(&self) -> Vec<(Batch, Timestamp)> {
+        let named = self.batches.iter().filter(|(batch, _)| batch.header.producer_id.is_some());
+        named.cloned().collect()
     }
 
     /// What can be written of a log now.

@@ -182,7 +182,7 @@ impl State {
         for entry in self.tail.iter().flat_map(|tail| tail.iter()) {
             let header = &entry.batch.header;
             epochs.note(header.leader_epoch, header.base_offset);
-            producers.note(header, entry.appended_at);
+            producers.note(&entry.batch, entry.appended_at);
         }
         Recovered { bounds: self.bounds(), epochs, producers }
     }

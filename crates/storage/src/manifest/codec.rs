@@ -2,7 +2,11 @@
 #![deny(clippy::indexing_slicing)]
 
 use bytes::{Buf, BufMut as _, TryGetError};
-use rafka_core::{Epoch, EpochHistory, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use rafka_core::batch::Outcome;
+use rafka_core::producer_state::Ended;
+use rafka_core::{
+    Epoch, EpochHistory, Offset, PartitionIndex, ProducerId, Timestamp, TopicId, TopicPartition,
+};
 use uuid::Uuid;
 
 use super::{Checkpoint, Covered};
@@ -12,6 +16,7 @@ use crate::segment::Segment;
 pub(super) const VERSION: u8 = 2;
 
 const NAME_LEN: usize = 20;
+const ABORTED_LEN: usize = 24;
 const SEGMENT_LEN: usize = 64;
 const EPOCH_LEN: usize = 12;
 
@@ -42,6 +47,27 @@ pub(super) fn decode_name(bytes: &[u8]) -> Option<TopicPartition> {
     let mut bytes: &[u8] = <&[u8; NAME_LEN]>::try_from(bytes).ok()?;
     let topic = TopicId(Uuid::from_u128(bytes.get_u128()));
     Some(TopicPartition { topic, partition: PartitionIndex(bytes.get_i32()) })
+}
+
+/// An aborted transaction without the offset of its marker, which is in the key.
+pub(super) fn encode_aborted(ended: &Ended) -> [u8; ABORTED_LEN] {
+    let mut bytes = [0; ABORTED_LEN];
+    let mut out = bytes.as_mut_slice();
+    out.put_i64(ended.producer.0);
+    out.put_i64(ended.first_offset.0);
+    out.put_i64(ended.last_stable_offset.0);
+    bytes
+}
+
+pub(super) fn decode_aborted(last_offset: Offset, bytes: &[u8]) -> Option<Ended> {
+    let mut bytes: &[u8] = <&[u8; ABORTED_LEN]>::try_from(bytes).ok()?;
+    Some(Ended {
+        producer: ProducerId(bytes.get_i64()),
+        first_offset: Offset(bytes.get_i64()),
+        last_offset,
+        last_stable_offset: Offset(bytes.get_i64()),
+        outcome: Outcome::Abort,
+    })
 }
 
 pub(super) fn encode(checkpoint: &Checkpoint) -> Vec<u8> {

@@ -1,11 +1,12 @@
 //! The manifest's tables: what is written to them, and reading all of it.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use rafka_core::batch::Header;
-use rafka_core::producer_state::ProducerTable;
-use rafka_core::{ProducerId, Timestamp};
+use rafka_core::batch::Outcome;
+use rafka_core::producer_state::{Ended, ProducerTable};
+use rafka_core::{Batch, Offset, ProducerId, Timestamp};
 use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
@@ -19,6 +20,11 @@ pub(super) const CHECKPOINTS: TableDefinition<'static, u64, &[u8]> =
 /// By log and producer id.
 pub(super) const PRODUCERS: TableDefinition<'static, (u64, i64), &[u8]> =
     TableDefinition::new("producers");
+/// Open transactions, by log and first offset: whose they are.
+const OPEN: TableDefinition<'static, (u64, i64), i64> = TableDefinition::new("open transactions");
+/// Aborted transactions, by log and the offset of the marker.
+const ABORTED: TableDefinition<'static, (u64, i64), &[u8]> =
+    TableDefinition::new("aborted transactions");
 const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("deleted");
 
 pub(super) const FORMAT: &str = "format";
@@ -33,6 +39,8 @@ pub(super) fn found(database: &Database) -> Result<(), redb::Error> {
         transaction.open_table(LOGS)?;
         transaction.open_table(CHECKPOINTS)?;
         transaction.open_table(PRODUCERS)?;
+        transaction.open_table(OPEN)?;
+        transaction.open_table(ABORTED)?;
         transaction.open_table(DELETED)?;
     }
     Ok(transaction.commit()?)
@@ -57,7 +65,11 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
         let mut meta = transaction.open_table(META)?;
         let mut logs = transaction.open_table(LOGS)?;
         let mut checkpoints = transaction.open_table(CHECKPOINTS)?;
-        let mut producers = transaction.open_table(PRODUCERS)?;
+        let mut producers = Producers {
+            rows: transaction.open_table(PRODUCERS)?,
+            open: transaction.open_table(OPEN)?,
+            aborted: transaction.open_table(ABORTED)?,
+        };
         let mut deleted = transaction.open_table(DELETED)?;
         for change in changes {
             match change {
@@ -71,22 +83,23 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
                 }
                 Change::Checkpoint(log, checkpoint) => {
                     checkpoints.insert(log.0, codec::encode(checkpoint).as_slice())?;
+                    producers.keep_aborted(*log, checkpoint.start, checkpoint.end)?;
                 }
-                Change::Wrote(log, batches) => note(&mut producers, *log, batches)?,
+                Change::Wrote(log, batches) => producers.note(*log, batches)?,
                 Change::Producers(log, known) => {
-                    producers.retain_in(rows_of(*log), |_, _| false)?;
-                    write(&mut producers, *log, known)?;
+                    producers.clear(*log)?;
+                    producers.write(*log, known)?;
                 }
-                Change::Forget(before) => {
-                    let is_kept = |row: &[u8]| {
-                        // A damaged row is for whoever needs it to complain about.
-                        ProducerTable::row_seen_at(row).is_ok_and(|seen_at| *before <= seen_at)
-                    };
-                    producers.retain(|_, row| is_kept(row))?;
+                Change::Forget(before) => producers.forget(*before)?,
+                Change::Unmarked(log, markers) => {
+                    for marker in markers {
+                        producers.aborted.remove((log.0, marker.0))?;
+                    }
                 }
                 Change::Delete(log) => {
                     checkpoints.remove(log.0)?;
-                    producers.retain_in(rows_of(*log), |_, _| false)?;
+                    producers.clear(*log)?;
+                    producers.aborted.retain_in(rows_of(*log), |_, _| false)?;
                     if let Some(name) = logs.remove(log.0)? {
                         deleted.insert(log.0, name.value())?;
                     }
@@ -103,41 +116,105 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
     Ok(transaction.commit()?)
 }
 
-type Producers<'a> = redb::Table<'a, (u64, i64), &'static [u8]>;
-
 fn rows_of(log: LogId) -> RangeInclusive<(u64, i64)> {
     (log.0, i64::MIN)..=(log.0, i64::MAX)
 }
 
-/// Notes batches in the rows of those who sent them: what a log holds of others is not touched.
-fn note(
-    producers: &mut Producers<'_>,
-    log: LogId,
-    batches: &[(Header, Timestamp)],
-) -> Result<(), redb::Error> {
-    let mut noted = ProducerTable::default();
-    for (header, appended_at) in batches {
-        let id = header.producer_id;
-        if !noted.contains(id)
-            && let Some(row) = producers.get((log.0, id.0))?
-        {
-            let restored = noted.restore(id, row.value());
-            restored.map_err(|error| redb::Error::Corrupted(error.to_string()))?;
-        }
-        noted.note(header, *appended_at);
-    }
-    write(producers, log, &noted)
+/// The tables that tell of producers and their transactions, being written.
+struct Producers<'a> {
+    rows: redb::Table<'a, (u64, i64), &'static [u8]>,
+    open: redb::Table<'a, (u64, i64), i64>,
+    aborted: redb::Table<'a, (u64, i64), &'static [u8]>,
 }
 
-fn write(
-    producers: &mut Producers<'_>,
-    log: LogId,
-    table: &ProducerTable,
-) -> Result<(), redb::Error> {
-    for (id, row) in table.rows() {
-        producers.insert((log.0, id.0), row.as_slice())?;
+impl Producers<'_> {
+    /// Notes batches in the rows of those who sent them: what a log holds of others is not touched.
+    fn note(&mut self, log: LogId, batches: &[(Batch, Timestamp)]) -> Result<(), redb::Error> {
+        let mut ids: BTreeSet<ProducerId> =
+            batches.iter().map(|(batch, _)| batch.header.producer_id).collect();
+        // Where the last stable offset is rests on all open transactions.
+        if batches.iter().any(|(batch, _)| batch.header.attributes.is_control()) {
+            for row in self.open.range(rows_of(log))? {
+                ids.insert(ProducerId(row?.1.value()));
+            }
+        }
+        let mut noted = ProducerTable::default();
+        for id in ids {
+            if let Some(row) = self.rows.get((log.0, id.0))? {
+                let restored = noted.restore(id, row.value());
+                restored.map_err(|error| redb::Error::Corrupted(error.to_string()))?;
+            }
+        }
+        for (first, _) in noted.open() {
+            self.open.remove((log.0, first.0))?;
+        }
+        for (batch, appended_at) in batches {
+            if let Some(ended) = noted.note(batch, *appended_at)
+                && ended.outcome == Outcome::Abort
+            {
+                let key = (log.0, ended.last_offset.0);
+                self.aborted.insert(key, codec::encode_aborted(&ended).as_slice())?;
+            }
+        }
+        self.write(log, &noted)
     }
-    Ok(())
+
+    fn write(&mut self, log: LogId, table: &ProducerTable) -> Result<(), redb::Error> {
+        for (id, row) in table.rows() {
+            self.rows.insert((log.0, id.0), row.as_slice())?;
+        }
+        for (first, id) in table.open() {
+            self.open.insert((log.0, first.0), id.0)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, log: LogId) -> Result<(), redb::Error> {
+        self.rows.retain_in(rows_of(log), |_, _| false)?;
+        Ok(self.open.retain_in(rows_of(log), |_, _| false)?)
+    }
+
+    fn forget(&mut self, before: Timestamp) -> Result<(), redb::Error> {
+        // A damaged row is for whoever needs it to complain about.
+        let is_kept =
+            |row: &[u8]| ProducerTable::is_row_before(row, before).is_ok_and(|is_old| !is_old);
+        Ok(self.rows.retain(|_, row| is_kept(row))?)
+    }
+
+    /// Drops the aborted transactions that ended below `start` or at `end` and above.
+    fn keep_aborted(&mut self, log: LogId, start: Offset, end: Offset) -> Result<(), redb::Error> {
+        self.aborted.retain_in((log.0, i64::MIN)..(log.0, start.0), |_, _| false)?;
+        Ok(self.aborted.retain_in((log.0, end.0)..=(log.0, i64::MAX), |_, _| false)?)
+    }
+}
+
+/// The aborted transactions of a log whose markers are at `from` or above and that may reach below
+/// `below`.
+pub(super) fn aborted(
+    database: &Database,
+    log: LogId,
+    (from, below): (Offset, Offset),
+    path: &Path,
+) -> Result<Vec<Ended>, Error> {
+    let read = || -> Result<Result<Vec<Ended>, Error>, redb::Error> {
+        let table = database.begin_read()?.open_table(ABORTED)?;
+        let mut found = Vec::new();
+        for row in table.range((log.0, from.0)..=(log.0, i64::MAX))? {
+            let (key, row) = row?;
+            let Some(ended) = codec::decode_aborted(Offset(key.value().1), row.value()) else {
+                return Ok(Err(corrupt(path, format!("an aborted transaction of log {log}"))));
+            };
+            if ended.first_offset < below {
+                found.push(ended);
+            }
+            // Whatever ended later began there or above.
+            if below <= ended.last_stable_offset {
+                break;
+            }
+        }
+        Ok(Ok(found))
+    };
+    read().map_err(failed("read", path))?
 }
 
 /// What is known of the producers of some logs.

@@ -1,5 +1,7 @@
 //! Pure: retention and compaction of a log in memory, by the rules of the segments on disk.
 
+use std::collections::BTreeSet;
+
 use rafka_core::{ByteSize, Offset, Timestamp};
 
 use super::Log;
@@ -40,8 +42,11 @@ impl Log {
         let due = compaction::due(&self.segments(), self.compacted, &self.settings, below, now);
         let Some(mut until) = due else { return 0 };
         let mut survey = Survey::new(seed, KEY_BYTES_MAX);
+        self.aborted().iter().for_each(|ended| survey.note_aborted(ended));
         for batch in self.tail.iter().map(|entry| &entry.batch) {
-            survey.note_producer(batch.header.producer_id, batch.base_offset());
+            if !batch.header.attributes.is_control() {
+                survey.note_producer(batch.header.producer_id, batch.base_offset());
+            }
             if batch.base_offset() < self.compacted || until <= batch.base_offset() {
                 continue;
             }
@@ -52,7 +57,8 @@ impl Log {
             }
         }
         let delete_retention = self.settings.delete_retention;
-        let pass = Pass { survey: &survey, until, now, delete_retention };
+        let undecided = BTreeSet::new();
+        let mut pass = Pass { survey: &survey, until, now, delete_retention, undecided };
         let mut left = Tail::default();
         let mut records_removed = 0;
         for entry in self.tail.iter() {

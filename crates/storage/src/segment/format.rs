@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing)]
 
 use bytes::{Buf as _, BufMut as _};
-use rafka_core::batch;
+use rafka_core::batch::{self, Attributes};
 use rafka_core::{Offset, PartitionIndex, ProducerId, Timestamp, TopicId, TopicPartition};
 
 /// The version of segment and index files that this build writes, and the only one it reads.
@@ -117,6 +117,7 @@ pub(crate) struct Frame {
 /// Fields of the batch header that only the batch's own CRC vouches for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unverified {
+    pub(crate) attributes: Attributes,
     pub(crate) last_offset_delta: i32,
     pub(crate) max_timestamp: Timestamp,
     pub(crate) producer_id: ProducerId,
@@ -181,7 +182,8 @@ pub(crate) fn parse_frame(seed: u32, position: u64, bytes: &[u8]) -> Option<Fram
         return None;
     }
     let base_offset = Offset(rest.get_i64());
-    rest.advance(4 + 4 + 1 + 4 + 2);
+    rest.advance(4 + 4 + 1 + 4);
+    let attributes = Attributes(rest.get_i16());
     let last_offset_delta = rest.get_i32();
     rest.advance(8);
     let max_timestamp = Timestamp(rest.get_i64());
@@ -191,7 +193,7 @@ pub(crate) fn parse_frame(seed: u32, position: u64, bytes: &[u8]) -> Option<Fram
         base_offset,
         batch_len: usize::try_from(length).ok()?,
         compacted_at: (0 <= compacted_at).then_some(Timestamp(compacted_at)),
-        unverified: Unverified { last_offset_delta, max_timestamp, producer_id },
+        unverified: Unverified { attributes, last_offset_delta, max_timestamp, producer_id },
     })
 }
 

@@ -1,5 +1,6 @@
 //! Drives an engine through random operations until it dies, and starts it again.
 
+use rafka_core::batch::Outcome;
 use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::{Batch, ByteSize, Epoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
@@ -7,10 +8,11 @@ use super::model::{Death, Expected, Fault, ensure};
 use crate::contract::sample;
 use crate::file::tests::{Bench, small_settings};
 use crate::journal::{Mutant, WriteJob};
-use crate::{AppendError, Cleanup, Durability, Engine as _, LogSettings};
+use crate::{AppendError, Bounds, Cleanup, Durability, Engine as _, LogSettings};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 const LOGS_MAX: usize = 5;
+const TRANSACTIONAL: ProducerId = ProducerId(1);
 const LANES: [Durability; 2] = [Durability::Fsync, Durability::Os];
 
 /// One disk, and what was done to it.
@@ -134,13 +136,24 @@ impl Lives {
             let producer = id
                 .is_some()
                 .then(|| (id, ProducerEpoch(0), log.sequences.get(&id).copied().unwrap_or(0)));
-            let batch = batch(&mut self.rng, base, self.epoch, producer);
+            let mut batch = batch(&mut self.rng, base, self.epoch, producer);
             if let Some((id, _, sequence)) = producer {
                 let next = sequence + batch.header.last_offset_delta + 1;
                 log.sequences.insert(id, next);
             }
+            // Compaction of what is undecided would be the caller's mistake.
+            if id == TRANSACTIONAL && !log.settings.cleanup.compact {
+                batch.header.attributes.set_transactional();
+                batch = Batch::seal(batch.header, batch.records).expect("no codec is used");
+            }
             base = batch.next_offset();
             batches.push(batch);
+            if id == TRANSACTIONAL && self.rng.random_ratio(1, 2) {
+                let abort = self.rng.random_bool(0.5);
+                let outcome = if abort { Outcome::Abort } else { Outcome::Commit };
+                batches.push(sample::marker(base, self.epoch, id, outcome));
+                base = base.next();
+            }
         }
         self.diary.push(format!("append to {}: {} to {base}", log.id, log.end()));
         match self.bench.engine.append(log.id, &batches, NOW) {
@@ -330,7 +343,9 @@ impl Lives {
             }
             ensure!(log.id == id, "log {} has become {id}", log.id);
             let found = read_all(engine, id)?;
-            log.check(&found, &recovered, self.death)?;
+            let Bounds { start, end, .. } = recovered.bounds;
+            let aborted = engine.aborted(id, start, end).map_err(|error| error.to_string())?;
+            log.check(&found, (&recovered, &aborted), self.death)?;
         }
         Ok(())
     }

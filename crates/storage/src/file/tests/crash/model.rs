@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use rafka_core::batch::Record;
-use rafka_core::producer_state::ProducerTable;
+use rafka_core::batch::{Outcome, Record};
+use rafka_core::producer_state::{Ended, ProducerTable};
 use rafka_core::{Batch, EpochHistory, Offset, ProducerId, Timestamp, TopicPartition};
 
 use crate::contract::sample;
@@ -113,7 +113,7 @@ impl Expected {
 
     pub(super) fn recount_sequences(&mut self) {
         self.sequences.clear();
-        for batch in self.batches.iter().filter(|batch| batch.header.producer_id.is_some()) {
+        for batch in self.batches.iter().filter(|batch| 0 <= batch.header.base_sequence) {
             let next = batch.header.base_sequence + batch.header.last_offset_delta + 1;
             self.sequences.insert(batch.header.producer_id, next);
         }
@@ -128,7 +128,7 @@ impl Expected {
     pub(super) fn check(
         &mut self,
         found: &[Batch],
-        recovered: &Recovered,
+        (recovered, aborted): (&Recovered, &[Ended]),
         death: Death,
     ) -> Result<(), Fault> {
         let log = self.id;
@@ -154,7 +154,11 @@ impl Expected {
             lists.extend(&self.former);
         }
         let mut faults = Vec::new();
-        let list = lists.into_iter().find(|list| match self.differs(list, found, recovered) {
+        let differs = |list: &[Batch]| {
+            self.differs(list, found, recovered)?;
+            transactions_differ(list, recovered, aborted)
+        };
+        let list = lists.into_iter().find(|list| match differs(list) {
             Ok(()) => true,
             Err(fault) => {
                 faults.push(fault);
@@ -197,7 +201,7 @@ impl Expected {
         let mut table = ProducerTable::default();
         let mut epochs = EpochHistory::default();
         for batch in list.iter().filter(until) {
-            table.note(&batch.header, Timestamp(0));
+            table.note(batch, Timestamp(0));
             epochs.note(batch.header.leader_epoch, batch.base_offset());
         }
         let last = |table: &ProducerTable| -> Vec<_> {
@@ -214,6 +218,46 @@ impl Expected {
         ensure!(left == right, "expected epochs {left:?}, found {right:?}");
         Ok(())
     }
+}
+
+/// Fails unless the transactions of `list` up to the log's end are known. Of those that began below
+/// the log's start a truncation may have left less.
+fn transactions_differ(
+    list: &[Batch],
+    recovered: &Recovered,
+    aborted: &[Ended],
+) -> Result<(), Fault> {
+    let bounds = recovered.bounds;
+    let mut table = ProducerTable::default();
+    let held = list.iter().filter(|batch| batch.next_offset() <= bounds.end);
+    let ended: Vec<Ended> = held.filter_map(|batch| table.note(batch, Timestamp(0))).collect();
+    let (open, found): (Vec<_>, Vec<_>) =
+        (table.open().collect(), recovered.producers.open().collect());
+    let is_live = |first: Offset| bounds.start <= first;
+    for transaction in open.iter().filter(|(first, _)| is_live(*first)) {
+        ensure!(found.contains(transaction), "{transaction:?} is open, found are {found:?}");
+    }
+    // In the `os` lane a power cut may take a marker that the start has gone by.
+    for (first, id) in found.iter().filter(|(first, _)| is_live(*first)) {
+        ensure!(open.iter().any(|(_, open)| open == id), "{id} has nothing open at {first}");
+    }
+    let expected =
+        ended.iter().filter(|ended| ended.outcome == Outcome::Abort && is_live(ended.first_offset));
+    for one in expected {
+        // It may seem to have begun earlier, if a marker before it was lost in the same way.
+        let covers = |found: &Ended| {
+            (found.producer, found.last_offset) == (one.producer, one.last_offset)
+                && found.first_offset <= one.first_offset
+        };
+        ensure!(aborted.iter().any(covers), "{one:?} was aborted, found are {aborted:?}");
+    }
+    for one in aborted {
+        let is_known = ended
+            .iter()
+            .any(|ended| ended.outcome == Outcome::Abort && ended.last_offset == one.last_offset);
+        ensure!(is_known, "{one:?} was not aborted");
+    }
+    Ok(())
 }
 
 /// Fails if a record is lost that no later one of its key replaces, or one was made up.
