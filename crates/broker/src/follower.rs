@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use rafka_core::{NodeId, PartitionIndex, TopicPartition};
+use rafka_core::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use rafka_metadata::{self as metadata, Effect, View};
 use rafka_storage::{self as storage, Engine};
 
@@ -69,6 +69,7 @@ impl Follower {
             | Effect::Founded
             | Effect::Joined(_)
             | Effect::SessionBegun { .. }
+            | Effect::LogsDeleted { .. }
             | Effect::ProducerIds(_) => Ok(()),
         }
     }
@@ -78,10 +79,14 @@ impl Follower {
         let topics = view.topics();
         self.open(view, &topics, PartitionIndex(0))?;
         let known: BTreeSet<TopicPartition> = topics.iter().flat_map(|topic| ids(topic)).collect();
-        let unknown = self.engine.existing()?.difference(&known).count();
+        // A crash between the agreement to delete and the deletion leaves logs of deleted topics.
+        let deleted: BTreeSet<TopicId> = view.deleted().into_iter().map(|(_, id)| id).collect();
+        let existing = self.engine.existing()?;
+        let unknown = existing.difference(&known).filter(|log| !deleted.contains(&log.topic));
+        let unknown = unknown.count();
         if 0 < unknown {
-            // A crash between the agreement to delete and the deletion leaves such logs, and so does
-            // a lost metadata file: what might be the only copy is not deleted on a guess.
+            // A lost metadata file leaves logs that nobody knows: what might be the only copy is not
+            // deleted on a guess.
             tracing::warn!(logs = unknown, "logs that belong to no topic are kept and not served");
         }
         Ok(())

@@ -92,17 +92,24 @@ impl Encoder {
 pub(crate) struct Decoder<'a> {
     rest: &'a [u8],
     subject: &'static str,
+    version: u8,
 }
 
 impl<'a> Decoder<'a> {
     /// Begins with the version byte, which must be at most `known`.
     pub(crate) fn new(bytes: &'a [u8], known: u8, subject: &'static str) -> Result<Self, Error> {
-        let mut decoder = Self { rest: bytes, subject };
-        match decoder.byte()? {
+        let mut decoder = Self { rest: bytes, subject, version: 0 };
+        decoder.version = decoder.byte()?;
+        match decoder.version {
             0 => Err(decoder.invalid("format version 0")),
             found if known < found => Err(Error::UnknownVersion { subject, found, known }),
             _ => Ok(decoder),
         }
+    }
+
+    /// The version that the bytes are of.
+    pub(crate) fn version(&self) -> u8 {
+        self.version
     }
 
     pub(crate) fn invalid(&self, what: &'static str) -> Error {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rafka_core::{NodeId, PartitionIndex, ProducerId};
+use rafka_core::{NodeId, PartitionIndex, ProducerId, TopicId};
 
 use crate::root::SessionEpoch;
 use crate::topic::Topic;
@@ -30,6 +30,13 @@ pub enum Effect {
     TopicCreated(Arc<Topic>),
     /// A topic was deleted. It comes as it was.
     TopicDeleted(Arc<Topic>),
+    /// A node holds nothing any more of these topics, which were deleted.
+    LogsDeleted {
+        /// The node.
+        node: NodeId,
+        /// The topics.
+        topics: Vec<TopicId>,
+    },
     /// A topic's configs changed.
     TopicConfigured(Arc<Topic>),
     /// A topic has more partitions.

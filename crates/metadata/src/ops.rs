@@ -9,6 +9,7 @@ use rafka_core::{NodeId, ProducerId, TopicId, TopicName};
 
 use crate::effect::Effect;
 use crate::error::ProposeError;
+use crate::group::ShardIndex;
 use crate::metadata::Metadata;
 use crate::partition::{REPLICAS_MAX, Replicas, StorageEpoch};
 use crate::placement;
@@ -81,6 +82,29 @@ impl Metadata {
         let view = self.view();
         let command = to_shard_of(&view, topic, shard::Command::DeleteTopic { topic })?;
         self.topic_after(&view, topic, command, false).await
+    }
+
+    /// Says that this node holds nothing any more of these deleted topics ([`View::deleted`]).
+    ///
+    /// # Errors
+    /// If it cannot be made durable; the variant says whether it was done. Saying it again is right.
+    ///
+    /// # Cancel safety
+    /// Dropped early, it was said of all in a shard or of none.
+    pub async fn logs_deleted(
+        &self,
+        topics: impl IntoIterator<Item = (ShardIndex, TopicId)>,
+    ) -> Result<(), ProposeError> {
+        let node = self.view().node();
+        let mut by_shard: BTreeMap<ShardIndex, Vec<TopicId>> = BTreeMap::new();
+        for (shard, topic) in topics {
+            by_shard.entry(shard).or_default().push(topic);
+        }
+        for (shard, topics) in by_shard {
+            let command = shard::Command::LogsDeleted { node, topics };
+            self.propose(Command::Shard(shard, command)).await?;
+        }
+        Ok(())
     }
 
     /// Sets configs of a topic; `None` removes one, so that its default holds again.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rafka_core::{NodeId, PartitionIndex, TopicId, TopicName};
 use rpds::RedBlackTreeMapSync;
+use smallvec::SmallVec;
 
 pub use command::{Command, NewTopic, PartitionChange};
 
@@ -58,7 +59,12 @@ pub struct Shard {
     /// How many replicas each node holds, counted along so that nobody walks all topics for it.
     replica_counts: BTreeMap<NodeId, u64>,
     partition_count: u64,
+    /// Topics that were deleted, with the nodes that may still hold their logs.
+    deleted: RedBlackTreeMapSync<TopicId, Holders>,
 }
+
+/// Nodes that hold something.
+type Holders = SmallVec<[NodeId; 3]>;
 
 impl Default for Shard {
     fn default() -> Self {
@@ -68,6 +74,7 @@ impl Default for Shard {
             sessions: BTreeMap::new(),
             replica_counts: BTreeMap::new(),
             partition_count: 0,
+            deleted: RedBlackTreeMapSync::new_sync(),
         }
     }
 }
@@ -108,6 +115,13 @@ impl Shard {
         self.replica_counts.get(&node).copied().unwrap_or(0)
     }
 
+    /// The deleted topics whose logs the node may still hold.
+    pub fn deleted(&self, node: NodeId) -> impl Iterator<Item = TopicId> {
+        let held =
+            move |(id, holders): (&TopicId, &Holders)| holders.contains(&node).then_some(*id);
+        self.deleted.iter().filter_map(held)
+    }
+
     /// Does what the command says, or says why not and changes nothing.
     ///
     /// A command that changes nothing, because all is so already, has no effects. Names and values
@@ -124,6 +138,7 @@ impl Shard {
                 self.add_partitions(*topic, *total, added)
             }
             Command::ChangePartition(change) => self.change_partition(change),
+            Command::LogsDeleted { node, topics } => Ok(self.logs_deleted(*node, topics)),
             Command::BeginSession { node, session, storage } => {
                 self.begin_session(*node, *session, *storage)
             }
@@ -184,13 +199,36 @@ impl Shard {
         let topic = Arc::clone(self.topic_by_id(id).ok_or(Refused::UnknownTopicId(id))?);
         self.topics.remove_mut(&Folded(topic.name.clone()));
         self.names.remove_mut(&id);
+        let mut holders = Holders::new();
         for (_, partition) in topic.partitions.iter() {
             self.partition_count -= 1;
             for replica in partition.replicas() {
                 self.uncount(replica.node);
+                if !holders.contains(&replica.node) {
+                    holders.push(replica.node);
+                }
             }
         }
+        self.deleted.insert_mut(id, holders);
         Ok(vec![Effect::TopicDeleted(topic)])
+    }
+
+    fn logs_deleted(&mut self, node: NodeId, topics: &[TopicId]) -> Vec<Effect> {
+        let mut gone = Vec::new();
+        for topic in topics {
+            let Some(holders) = self.deleted.get(topic) else { continue };
+            let left: Holders = holders.iter().copied().filter(|holder| *holder != node).collect();
+            if left.len() == holders.len() {
+                continue;
+            }
+            gone.push(*topic);
+            if left.is_empty() {
+                self.deleted.remove_mut(topic);
+            } else {
+                self.deleted.insert_mut(*topic, left);
+            }
+        }
+        if gone.is_empty() { Vec::new() } else { vec![Effect::LogsDeleted { node, topics: gone }] }
     }
 
     /// A copy of the topic to change and [`Shard::put`] back.

@@ -125,6 +125,15 @@ impl View {
         topics
     }
 
+    /// The deleted topics whose logs this node may still hold, each with its shard.
+    #[must_use]
+    pub fn deleted(&self) -> Vec<(ShardIndex, TopicId)> {
+        let shards = (0..).map(ShardIndex).zip(self.0.state.shards());
+        shards
+            .flat_map(|(index, shard)| shard.deleted(self.node()).map(move |topic| (index, topic)))
+            .collect()
+    }
+
     /// How many topics there are.
     #[must_use]
     pub fn topic_count(&self) -> usize {

@@ -1,9 +1,10 @@
 //! Maintenance: retention, compaction and forgetting producers, one log after the other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::Timestamp;
+use rafka_core::{Timestamp, TopicId};
 use rafka_storage::{self as storage, CleanReport};
 
 use super::{Broker, Inner};
@@ -22,6 +23,7 @@ impl Broker {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             // The first tick comes at once, and a node that starts has better things to do.
             interval.tick().await;
+            inner.finish_deletions().await;
             loop {
                 tokio::select! {
                     biased;
@@ -46,6 +48,7 @@ impl Broker {
 impl Inner {
     async fn maintain(&self) {
         self.forget_producers(self.date().minus(self.settings.producer_id_expiration)).await;
+        self.finish_deletions().await;
         for topic in self.table.topics() {
             for partition in topic.led() {
                 if self.stop.is_cancelled() {
@@ -54,6 +57,34 @@ impl Inner {
                 let now = self.date();
                 self.clean(&topic, &partition, now).await;
             }
+        }
+    }
+
+    /// Deletes what is left of the logs of deleted topics, and says so when nothing is.
+    ///
+    /// Usually they go at once. A crash, or a full disk, may have come between.
+    async fn finish_deletions(&self) {
+        let deleted = self.metadata.view().deleted();
+        if deleted.is_empty() {
+            return;
+        }
+        let ids: BTreeSet<TopicId> = deleted.iter().map(|(_, topic)| *topic).collect();
+        let engine = Arc::clone(&self.engine);
+        let delete = move || {
+            let existing = engine.existing()?;
+            let left: Vec<_> =
+                existing.into_iter().filter(|log| ids.contains(&log.topic)).collect();
+            if left.is_empty() { Ok(()) } else { engine.delete(&left) }
+        };
+        match self.blocking(delete).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "logs of deleted topics are deleted later");
+            }
+            Err(_stopping) => return,
+        }
+        if let Err(error) = self.metadata.logs_deleted(deleted).await {
+            tracing::warn!(%error, "deleted topics are looked after again");
         }
     }
 

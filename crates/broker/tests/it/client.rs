@@ -148,3 +148,14 @@ pub(crate) async fn delete_records(
 pub(crate) fn code<T>(result: &Result<T, Error>) -> Option<ErrorCode> {
     result.as_ref().err().map(|error| error.code)
 }
+
+/// Lets what runs behind the calls go on until `condition` holds.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not come to that");
+}

@@ -10,9 +10,11 @@ use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::{Batch, ErrorCode, ProducerId, TopicName};
 use rafka_storage::Engine as _;
 use rafka_storage::disk::Disk as _;
+use rafka_storage::disk::faulty::Verb;
 
 use crate::client::{
-    WAIT, answer, bound, code, fetch, from, numbered, position, produced, read_all, send, values,
+    WAIT, answer, bound, code, fetch, from, numbered, position, produced, read_all, send, until,
+    values,
 };
 use crate::node::{DIR, Ground, Node, small};
 
@@ -260,6 +262,26 @@ async fn a_deleted_topic_stays_deleted_and_its_successor_is_empty() {
         assert_eq!(values(&read_all(&node, &topic, 0).await), [(0, "new".to_owned())]);
         node.broker.delete_topic(topic.into()).await.expect("it exists");
     }
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_start() {
+    let node = Node::new(small()).await;
+    let kept = node.create_topic("kept", 1, &[]).await;
+    let topic = node.create_topic("orders", 2, &[]).await;
+    produced(&node, &topic, b"deleted").await;
+    node.engine.flush().expect("the disk works");
+    let logs = |node: &Node| node.engine.existing().expect("the manifest can be read").len();
+    // It is agreed on, and then the engine cannot carry it out.
+    node.place.disk.fail(Verb::Write, "manifest", 0);
+    node.broker.delete_topic(topic.clone().into()).await.expect("it is agreed on");
+    assert!(node.broker.failure().is_some());
+    let node = node.power_cut().await;
+    until(|| logs(&node) == 1).await;
+    let node = node.kill().await;
+    assert_eq!(logs(&node), 1);
+    assert_eq!(node.broker.list_topics().len(), 1);
+    assert_eq!(produced(&node, &kept, b"kept").await, 0);
 }
 
 #[tokio::test]

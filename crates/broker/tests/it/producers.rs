@@ -5,7 +5,7 @@ use rafka_core::producer_state::PRODUCER_BYTES;
 use rafka_core::{ByteSize, ErrorCode, ProducerEpoch, ProducerId};
 
 use crate::client::{
-    PRODUCER, answer, bound, code, delete_records, numbered, produce, read_all, send, values,
+    PRODUCER, answer, bound, code, delete_records, numbered, produce, read_all, send, until, values,
 };
 use crate::node::{Node, Settings, small};
 
@@ -165,15 +165,4 @@ async fn producers_without_end_take_a_bounded_memory_and_the_newest_stay_known()
     let repeated = produce(&node, &topic, numbered(&node, newest, 0)).await;
     assert_eq!(repeated, Ok(end - 1), "the newest is known again");
     assert_eq!(bound(&node, &topic, 0, Spec::Latest).await, end);
-}
-
-/// Lets what runs behind the calls go on until `condition` holds.
-async fn until(condition: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("it does not come to that");
 }

@@ -13,7 +13,7 @@ use crate::partition::{
 use crate::root::{SessionEpoch, decode_changes, decode_flag, encode_changes};
 
 /// The newest format version of a command.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A topic to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,13 @@ pub enum Command {
         /// The life of its data that the root group told.
         storage: StorageEpoch,
     },
+    /// A node holds nothing any more of topics that were deleted.
+    LogsDeleted {
+        /// The node.
+        node: NodeId,
+        /// The topics.
+        topics: Vec<TopicId>,
+    },
 }
 
 impl Command {
@@ -120,6 +127,12 @@ impl Command {
                 out.unsigned(session.0);
                 out.unsigned(u64::from(storage.0));
             }
+            Self::LogsDeleted { node, topics } => {
+                out.byte(6);
+                out.signed(i64::from(node.0));
+                out.count(topics.len());
+                topics.iter().for_each(|topic| out.uuid(topic.0));
+            }
         }
         out.finish()
     }
@@ -148,6 +161,10 @@ impl Command {
                 session: SessionEpoch(from.unsigned()?),
                 storage: StorageEpoch(from.narrow()?),
             },
+            6 => Self::LogsDeleted {
+                node: NodeId(from.narrow_signed()?),
+                topics: decode_topics(&mut from)?,
+            },
             _ => return Err(from.invalid("an unknown kind of command")),
         };
         from.finish()?;
@@ -166,6 +183,11 @@ fn decode_all(from: &mut Decoder<'_>) -> Result<Vec<Replicas>, Error> {
     // A decoded entry takes up to 32 times its bytes: the list grows as it is read.
     let count = from.count(1)?;
     (0..count).map(|_| decode_replicas(from)).collect()
+}
+
+fn decode_topics(from: &mut Decoder<'_>) -> Result<Vec<TopicId>, Error> {
+    let count = from.count(16)?;
+    (0..count).map(|_| from.uuid().map(TopicId)).collect()
 }
 
 fn decode_topic(from: &mut Decoder<'_>) -> Result<NewTopic, Error> {
@@ -203,14 +225,14 @@ fn decode_change(from: &mut Decoder<'_>) -> Result<PartitionChange, Error> {
     })
 }
 
-fn encode_nodes(nodes: &[NodeId], out: &mut Encoder) {
+pub(super) fn encode_nodes(nodes: &[NodeId], out: &mut Encoder) {
     out.count(nodes.len());
     for node in nodes {
         out.signed(i64::from(node.0));
     }
 }
 
-fn decode_nodes(from: &mut Decoder<'_>) -> Result<SmallVec<[NodeId; 3]>, Error> {
+pub(super) fn decode_nodes(from: &mut Decoder<'_>) -> Result<SmallVec<[NodeId; 3]>, Error> {
     let count = from.count(1)?;
     if REPLICAS_MAX < count {
         return Err(from.invalid("more than 16 nodes"));

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use rafka_core::NodeId;
+use rafka_core::{NodeId, TopicId};
 
+use super::command::{decode_nodes, encode_nodes};
 use super::{Folded, Shard};
 use crate::codec::{Decoder, Encoder, Error};
 use crate::root::SessionEpoch;
 use crate::topic::Topic;
 
+/// What a deleted topic takes at least: its id and a count.
+const DELETED_MIN: usize = 17;
+
 /// The newest format version of a snapshot.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Shard {
     /// The whole state as bytes.
@@ -25,6 +29,11 @@ impl Shard {
         out.count(self.topics.size());
         for topic in self.topics.values() {
             topic.encode(&mut out);
+        }
+        out.count(self.deleted.size());
+        for (topic, holders) in &self.deleted {
+            out.uuid(topic.0);
+            encode_nodes(holders, &mut out);
         }
         out.finish()
     }
@@ -48,6 +57,12 @@ impl Shard {
                 return Err(from.invalid("a topic twice"));
             }
             shard.insert(Arc::new(topic));
+        }
+        // Version 1 forgot deleted topics at once.
+        let deleted = if from.version() < 2 { 0 } else { from.count(DELETED_MIN)? };
+        for _ in 0..deleted {
+            let topic = TopicId(from.uuid()?);
+            shard.deleted.insert_mut(topic, decode_nodes(&mut from)?);
         }
         from.finish()?;
         Ok(shard)

@@ -88,6 +88,22 @@ fn a_topic_created_again_is_another_one() {
 }
 
 #[test]
+fn a_deleted_topic_is_remembered_until_every_node_that_held_it_is_rid_of_it() {
+    let mut shard = shard_with(&[(1, "t", &[&[0, 1], &[1, 0]]), (2, "u", &[&[0]])]);
+    shard.apply(&Command::DeleteTopic { topic: id(1) }).expect("it exists");
+    let held = |shard: &Shard, node| shard.deleted(NodeId(node)).collect::<Vec<_>>();
+    assert_eq!((held(&shard, 0), held(&shard, 1)), (vec![id(1)], vec![id(1)]));
+    let mut shard = Shard::restore(&shard.snapshot()).expect("a snapshot of ours");
+    let done = |node| Command::LogsDeleted { node: NodeId(node), topics: vec![id(1), id(2)] };
+    shard.apply(&done(1)).expect("never refused");
+    assert_eq!((held(&shard, 0), held(&shard, 1)), (vec![id(1)], vec![]));
+    shard.apply(&done(0)).expect("never refused");
+    shard.apply(&done(0)).expect("never refused");
+    assert_eq!(held(&shard, 0), []);
+    assert!(shard.topic(&name("u")).is_some(), "a topic that lives is not touched");
+}
+
+#[test]
 fn partitions_are_only_added_and_only_to_what_the_proposer_saw() {
     let mut shard = shard_with(&[(1, "t", &[&[0], &[0]])]);
     let add = |total: u32, count: usize| Command::AddPartitions {

@@ -114,6 +114,11 @@ fn shard_command(rng: &mut Rng, state: &State) -> (ShardIndex, shard::Command) {
     }
     let (shard, topic) = pick(rng, &known);
     let command = match rng.random_range(0..8) {
+        0 if rng.random() => {
+            let node = NodeId(rng.random_range(0..NODES));
+            let deleted = state.shards()[usize::from(shard.0)].deleted(node);
+            shard::Command::LogsDeleted { node, topics: deleted.chain([id]).take(2).collect() }
+        }
         0 => shard::Command::DeleteTopic { topic: pick(rng, &[topic.id, id]) },
         1 => shard::Command::AlterConfigs {
             topic: topic.id,
