@@ -195,3 +195,58 @@ impl Reader {
 fn is_news(data: &PartitionData) -> bool {
     data.result.as_ref().map_or(true, |fetched| !fetched.batches.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use rafka_broker::produce::{Acks, PartitionBatches, Request};
+    use rafka_core::batch::BatchBuilder;
+    use rafka_core::compression::Compression;
+    use rafka_core::{SystemClock, Timestamp};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_round_that_nobody_waits_for_goes_on_and_is_not_begun_anew() {
+        let broker = rafka_broker::testing::start(rafka_broker::Settings::default()).await;
+        let name = rafka_broker::testing::create_topic(&broker, "orders", 1, &[]).await;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let clock = Arc::new(SystemClock::new());
+        let gateway = Gateway::new(broker.clone(), clock, crate::Settings::default(), stop, tasks);
+        let manner = Manner {
+            isolation: Isolation::ReadUncommitted,
+            bytes_max: ByteSize::mib(1),
+            bytes_min: ByteSize(1),
+            wait_max: Duration::from_secs(60),
+        };
+        let tracked = Tracked {
+            name: name.to_string(),
+            topic: TopicRef::Name(name.clone()),
+            partition: 0,
+            offset: Offset(0),
+            leader_epoch: None,
+            bytes_max: ByteSize::mib(1),
+            end: None,
+        };
+        let mut reader = Reader::new(Arc::new(gateway), manner, vec![tracked]);
+        // As heartbeats do: they come between, again and again.
+        for _ in 0..3 {
+            let waited = tokio::time::timeout(Duration::from_millis(1), reader.round()).await;
+            assert!(waited.is_err(), "there is nothing to read yet");
+        }
+        assert_eq!(broker.stats().fetch_requests.count(), 1);
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp(7), None, Some(b"first"), &[]);
+        let batches = vec![builder.build().expect("no codec")];
+        let topic = TopicRef::Name(name);
+        let partitions = vec![PartitionBatches { topic, partition: PartitionIndex(0), batches }];
+        let timeout = Duration::from_secs(10);
+        let request = Request { acks: Acks::All, timeout, transaction: None, partitions };
+        broker.produce(request).await.await[0].result.as_ref().expect("it is taken");
+        let lots = reader.round().await;
+        assert_eq!(lots.len(), 1);
+        assert!(lots[0].is_news());
+        assert_eq!(broker.stats().fetch_requests.count(), 1, "one round did it");
+    }
+}

@@ -158,6 +158,40 @@ fn a_failure_ends_all_threads() {
     assert!(matches!(journal.stop(), Err(Error::Dead(_))));
 }
 
+/// Panics at the first ack, and passes on what it is told afterwards.
+struct Clumsy(SyncSender<String>);
+
+impl Sink for Clumsy {
+    fn durable(&self, _: Durability, below: Sequence) {
+        std::panic::panic_any(format!("the sink does not like {below}"));
+    }
+
+    fn failed(&self, _: Durability, error: &Error) {
+        self.0.send(error.to_string()).ok();
+    }
+}
+
+#[test]
+fn a_sink_that_panics_ends_the_journal_and_is_told_so() {
+    let place = tempfile::tempdir().unwrap();
+    let settings = Settings { file_bytes: ByteSize::kib(256), ..Settings::default() };
+    let (disk, dir) = (Arc::new(OsDisk), place.path());
+    let recovery = Recovery::scan(disk, dir, Durability::Fsync, settings, &mut |_, _| Ok(()));
+    let surroundings = Surroundings {
+        clock: Arc::new(SystemClock::new()),
+        rng: rng::from_seed(1),
+        driver: Driver::Threads,
+    };
+    let (sender, failures) = sync_channel(10);
+    let sink = Arc::new(Clumsy(sender));
+    let journal = recovery.unwrap().start(Sequence(0), sink, surroundings).unwrap();
+    journal.submit(append(1, 0, 10)).unwrap();
+    let told = failures.recv_timeout(PATIENCE).expect("whoever waits for an ack must learn of it");
+    assert!(told.contains("panicked"), "{told}");
+    assert!(matches!(journal.submit(append(1, 1, 10)), Err(Error::Dead(_))));
+    assert!(matches!(journal.stop(), Err(Error::Dead(_))));
+}
+
 #[test]
 fn a_journal_that_is_dropped_ends_its_threads() {
     let place = tempfile::tempdir().unwrap();
