@@ -179,6 +179,7 @@ struct Listed {
     group: String,
     state: String,
     protocol_type: String,
+    protocol: String,
 }
 
 impl Listed {
@@ -187,14 +188,16 @@ impl Listed {
             group: group.group.clone(),
             state: group.state.to_string(),
             protocol_type: group.protocol_type.clone(),
+            protocol: group.kind.to_string(),
         }
     }
 }
 
 impl Row for Listed {
-    const HEAD: &'static [&'static str] = &["group", "state", "type"];
+    const HEAD: &'static [&'static str] = &["group", "state", "type", "protocol"];
     fn cells(&self) -> Vec<String> {
-        vec![self.group.clone(), self.state.clone(), self.protocol_type.clone()]
+        let (kind, protocol) = (self.protocol_type.clone(), self.protocol.clone());
+        vec![self.group.clone(), self.state.clone(), kind, protocol]
     }
 }
 

@@ -257,7 +257,7 @@ fn journals(stats: &Stats) -> Vec<Family> {
 /// How far groups are behind, summed up by topic.
 async fn groups(broker: &Broker) -> Vec<Family> {
     // While groups are being loaded there is nothing to tell; the next scrape will.
-    let listed = broker.groups().list(Vec::new()).await.unwrap_or_default();
+    let listed = broker.groups().list(Vec::new(), Vec::new()).await.unwrap_or_default();
     let positions = broker.groups().positions().await.unwrap_or_default();
     let mut topics: BTreeMap<TopicName, Vec<PartitionDescription>> = BTreeMap::new();
     let mut lags: BTreeMap<(String, TopicName), u64> = BTreeMap::new();

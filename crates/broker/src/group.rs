@@ -4,6 +4,7 @@
 //! group must remember. The logic is one pure machine per group (`machine`, with its verbs in the
 //! files beside it); the task behind the [`Coordinator`] owns the machines, their timers and their log.
 
+mod consumer;
 mod coordinator;
 mod effects;
 mod expiry;
@@ -21,11 +22,15 @@ mod session;
 mod settings;
 mod view;
 
+pub use consumer::ops::{
+    AssignedTopic, ConsumerGroupDescription, ConsumerHeartbeat, ConsumerInstruction,
+    ConsumerMemberDescription, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, TopicPartitions,
+};
 pub use coordinator::Coordinator;
-pub use log::{OffsetsLog, Topics};
+pub use log::{OffsetsLog, Topic, TopicList, Topics};
 pub use ops::{
     CommitOffsets, CommittedOffset, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription,
-    GroupListing, GroupState, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave,
+    GroupListing, GroupState, GroupType, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave,
     LeavingMember, LeftMember, MemberDescription, OffsetToCommit, PartitionResult, Position,
     Protocol, Sync, Synced,
 };

@@ -10,8 +10,8 @@ use rafka_proto::v1;
 
 pub use configs::{ConfigChange, ConfigDescription};
 pub use groups::{
-    CommittedOffset, GroupDescription, GroupListing, GroupOffset, GroupState, MemberDescription,
-    OffsetCommit,
+    CommittedOffset, GroupDescription, GroupListing, GroupOffset, GroupState, GroupType,
+    MemberDescription, OffsetCommit,
 };
 pub use offsets::{FoundOffset, Isolation, OffsetSpec};
 pub use topics::{

@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicName};
-use rafka_metadata::CreateTopic;
+use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
+use rafka_metadata::{CreateTopic, View};
 use tokio::sync::OnceCell;
 
 use super::{Inner, topics};
-use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topics};
+use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topic, TopicList, Topics};
 use crate::partition::machine::Registration;
 use crate::partition::{AckState, Partition};
 use crate::{Error, TopicRef};
@@ -76,8 +76,7 @@ impl OffsetsLog for OffsetsPartitions {
     }
 
     fn topics(&self) -> Option<Topics> {
-        let view = self.broker.upgrade()?.metadata.view();
-        Some(Topics::new(move |name| u32::try_from(view.topic(name)?.partitions.len()).ok()))
+        Some(Topics::new(self.broker.upgrade()?.metadata.view()))
     }
 
     fn ensure_topic(&self) -> BoxFuture<'static, Result<u32, Error>> {
@@ -132,6 +131,25 @@ impl OffsetsLog for OffsetsPartitions {
             broker.read(&topic, &partition, from, end, limit).await
         }
         .boxed()
+    }
+}
+
+impl TopicList for View {
+    fn version(&self) -> u64 {
+        Self::version(self)
+    }
+
+    fn by_name(&self, name: &TopicName) -> Option<Topic> {
+        let topic = self.topic(name)?;
+        Some(Topic { id: topic.id, partition_count: u32::try_from(topic.partitions.len()).ok()? })
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<TopicName> {
+        self.topic_by_id(id).map(|topic| topic.name.clone())
+    }
+
+    fn names(&self) -> Vec<TopicName> {
+        self.topics().iter().map(|topic| topic.name.clone()).collect()
     }
 }
 

@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::consumer::ops::{ConsumerGroupDescription, ConsumerHeartbeat, ConsumerInstruction};
 use super::effects::Refusal;
 use super::ops::{
     CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription, GroupListing,
-    GroupState, Heartbeat, Join, JoinError, Joined, Leave, LeftMember, PartitionResult, Position,
-    Sync, Synced,
+    GroupState, GroupType, Heartbeat, Join, JoinError, Joined, Leave, LeftMember, PartitionResult,
+    Position, Sync, Synced,
 };
 use super::record::partition_of;
 use super::{OffsetsLog, Settings};
@@ -137,6 +138,23 @@ impl Coordinator {
         self.ask(&group, |reply| Op::Heartbeat { beat, reply }).await
     }
 
+    /// A next-generation member (KIP-848) joins, shows that it lives, tells what changed, or leaves.
+    /// Answered once what the answer says is durable.
+    ///
+    /// # Errors
+    /// Kafka's codes 14 to 16, 25, 42, 69, 81, 82, 110 to 112 and 128. After 25, 82 and 110 the
+    /// member owns nothing any more. After 15 and 16 it may yet have joined or left.
+    ///
+    /// # Cancel safety
+    /// Dropped, the heartbeat may still count.
+    pub async fn consumer_heartbeat(
+        &self,
+        beat: ConsumerHeartbeat,
+    ) -> Result<ConsumerInstruction, Error> {
+        let group = beat.group.clone();
+        self.ask(&group, |reply| Op::Consumer { beat: Box::new(beat), reply }).await
+    }
+
     /// Takes members out of a group.
     ///
     /// # Errors
@@ -155,7 +173,7 @@ impl Coordinator {
     /// Commits offsets. Answered once they are durable. An empty list is fine.
     ///
     /// # Errors
-    /// Kafka's codes 14 to 16, 22, 25, 27 and 82; nothing is committed then. Each partition has
+    /// Kafka's codes 14 to 16, 22, 25, 27, 82 and 113; nothing is committed then. Each partition has
     /// its own result beside (1, 3, 12, 15, 16, 28): after 15 and 16 it may yet be committed.
     ///
     /// # Cancel safety
@@ -171,13 +189,14 @@ impl Coordinator {
     /// Tells how far a group has come, as far as that is durable.
     ///
     /// # Errors
-    /// Kafka's codes 14 to 16. A group that is not known has committed nothing.
+    /// Kafka's codes 14 to 16, and for a next-generation member that asks 25 and 113. A group that is
+    /// not known has committed nothing.
     ///
     /// # Cancel safety
     /// Changes nothing.
     pub async fn fetch_offsets(&self, fetch: FetchOffsets) -> Result<Vec<FetchedOffset>, Error> {
-        let FetchOffsets { group, partitions } = fetch;
-        self.ask(&group, |reply| Op::Fetch { partitions, reply }).await
+        let group = fetch.group.clone();
+        self.ask(&group, |reply| Op::Fetch { fetch, reply }).await
     }
 
     /// Forgets offsets of a group. Answered once that is durable.
@@ -234,16 +253,35 @@ impl Coordinator {
         self.ask(&group, |reply| Op::Describe { reply }).await
     }
 
-    /// Lists the groups that this node coordinates, in these states, or all if none is named.
+    /// Describes a next-generation group.
+    ///
+    /// # Errors
+    /// Kafka's codes 14 to 16, and 69 for a group that is not known, or a classic one.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn describe_consumers(
+        &self,
+        group: GroupId,
+    ) -> Result<ConsumerGroupDescription, Error> {
+        self.ask(&group, |reply| Op::DescribeConsumers { reply }).await
+    }
+
+    /// Lists the groups that this node coordinates, in these states and of these types; in all, or
+    /// of all, if none is named.
     ///
     /// # Errors
     /// Kafka's code 14 while a partition is being loaded, and 15.
     ///
     /// # Cancel safety
     /// Changes nothing.
-    pub async fn list(&self, states: Vec<GroupState>) -> Result<Vec<GroupListing>, Error> {
+    pub async fn list(
+        &self,
+        states: Vec<GroupState>,
+        kinds: Vec<GroupType>,
+    ) -> Result<Vec<GroupListing>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.tell(Command::List { states, reply }).await;
+        self.tell(Command::List { states, kinds, reply }).await;
         Ok(receive(answer).await??)
     }
 

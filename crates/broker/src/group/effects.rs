@@ -3,6 +3,7 @@
 use rafka_core::{ErrorCode, Rng, Time, Timestamp};
 
 use super::Settings;
+use super::consumer::ops::ConsumerInstruction;
 use super::ops::{Joined, PartitionResult, Synced};
 use super::record::Record;
 
@@ -60,6 +61,7 @@ pub(super) enum Reply {
     Sync(Waiter, Result<Synced, ErrorCode>),
     Offsets(Waiter, Result<Vec<PartitionResult>, ErrorCode>),
     Deleted(Waiter, Result<(), ErrorCode>),
+    Consumer(Waiter, Result<ConsumerInstruction, ErrorCode>),
 }
 
 impl Turn<'_> {

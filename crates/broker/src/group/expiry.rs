@@ -58,7 +58,7 @@ impl Group {
                 Some(entry.kept_until.max(self.kept_until))
             }
             State::Empty => Some(entry.kept_until),
-            State::Stable => {
+            State::Stable | State::Consuming => {
                 let subscribed = self.subscribed.as_ref()?;
                 (!subscribed.contains(topic.as_str())).then_some(entry.kept_until)
             }
@@ -71,7 +71,7 @@ impl Group {
         match self.state {
             State::Empty => self.begin_deletion(Some(waiter), turn),
             State::Dead => turn.reply(Reply::Deleted(waiter, Err(ErrorCode::GroupIdNotFound))),
-            State::Preparing(_) | State::Completing { .. } | State::Stable => {
+            State::Preparing(_) | State::Completing { .. } | State::Stable | State::Consuming => {
                 turn.reply(Reply::Deleted(waiter, Err(ErrorCode::NonEmptyGroup)));
             }
         }
@@ -84,7 +84,8 @@ impl Group {
         let offsets = self.known_partitions(|_| true);
         let mut records: Vec<Record> =
             offsets.iter().map(|partition| record::offset_tombstone(&self.id, partition)).collect();
-        if self.is_recorded {
+        records.extend(self.consumer_tombstones());
+        if self.is_recorded && self.consumers.is_none() {
             records.push(record::group_tombstone(&self.id));
         }
         if !records.is_empty() {
@@ -104,6 +105,7 @@ impl Group {
             Ok(()) => {
                 self.offsets = super::offsets::Offsets::default();
                 self.is_recorded = false;
+                self.consumers = None;
             }
             Err(_) => {
                 self.state = State::Empty;

@@ -19,7 +19,7 @@ const NEWCOMER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// The longest id, name or address of a member. They are written into the log behind 16-bit
 /// lengths; nothing that people use comes near.
-const TEXT_BYTES_MAX: usize = 4096;
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
 /// Assignors that one member may offer. Real ones offer one or two.
 const PROTOCOLS_MAX: usize = 32;
@@ -41,8 +41,11 @@ impl Group {
             return Err(ErrorCode::CoordinatorNotAvailable.into());
         }
         self.check_room(&join, turn.settings)?;
-        let is_same_kind = self.state == State::Empty
-            || self.protocol_type.as_deref() == Some(join.protocol_type.as_str());
+        let is_same_kind = match self.state {
+            State::Empty => true,
+            State::Consuming => false,
+            _ => self.protocol_type.as_deref() == Some(join.protocol_type.as_str()),
+        };
         if !is_same_kind || !self.roster.supports(&join.protocols) {
             return Err(ErrorCode::InconsistentGroupProtocol.into());
         }
@@ -103,7 +106,9 @@ impl Group {
         let member = self.roster.get(&id).ok_or(ErrorCode::UnknownMemberId)?;
         let is_unchanged = member.profile().protocols == join.protocols;
         let is_news = match self.state {
-            State::Empty | State::Dead => return Err(ErrorCode::UnknownMemberId.into()),
+            State::Empty | State::Consuming | State::Dead => {
+                return Err(ErrorCode::UnknownMemberId.into());
+            }
             State::Preparing(_) => true,
             // The answer to its join was lost; the generation stands.
             State::Completing { .. } => !is_unchanged,
@@ -123,6 +128,7 @@ impl Group {
     /// Takes a newcomer in.
     fn admit(&mut self, id: &Arc<str>, join: Join, waiter: Waiter, turn: &mut Turn<'_>) {
         self.pending.remove(id);
+        self.end_consumers(turn);
         if self.roster.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rafka_core::{Batch, ByteSize, GroupId, Offset, TopicName, batch};
 
+use super::consumer;
 use super::effects::Turn;
 use super::machine::Group;
 use super::offsets::Partition;
@@ -22,6 +23,7 @@ pub(super) struct Loader {
 #[derive(Debug, Default)]
 struct Found {
     value: Option<GroupValue>,
+    consumers: consumer::Found,
     offsets: BTreeMap<Partition, OffsetValue>,
 }
 
@@ -75,7 +77,19 @@ impl Loader {
                 }
             }
             Entry::Group { group, value } => {
-                self.groups.entry(group).or_default().value = value;
+                let found = self.groups.entry(group).or_default();
+                if value.is_some() {
+                    // The group has become another: what is left of the one before is no more.
+                    found.consumers = consumer::Found::default();
+                }
+                found.value = value;
+            }
+            Entry::Consumer { group, entry } => {
+                let found = self.groups.entry(group).or_default();
+                found.consumers.note(entry);
+                if found.consumers.is_there() {
+                    found.value = None;
+                }
             }
             Entry::Unknown { key_version } => {
                 tracing::warn!(key_version, "passed over a record of an unknown kind");
@@ -110,6 +124,7 @@ impl Loader {
             if let Some(value) = found.value {
                 group.restore(value, turn);
             }
+            group.restore_consumers(found.consumers, turn);
             group.plan_expiry(turn.now);
             if !group.is_void() {
                 groups.push(group);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicName};
+use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
 use crate::Error;
 
@@ -53,25 +53,61 @@ pub trait OffsetsLog: Send + Sync + fmt::Debug + 'static {
 
 /// The topics that there were at one moment: changes after it are not seen. Cheap to clone.
 #[derive(Clone)]
-pub struct Topics(Arc<PartitionCount>);
+pub struct Topics(Arc<dyn TopicList>);
 
-type PartitionCount = dyn Fn(&TopicName) -> Option<u32> + Send + Sync;
+/// What groups ask of the topics of one moment. The answers must not change over time.
+pub trait TopicList: Send + Sync {
+    /// Another number for other topics.
+    fn version(&self) -> u64;
+
+    /// The topic of this name.
+    fn by_name(&self, name: &TopicName) -> Option<Topic>;
+
+    /// The name of the topic with this id.
+    fn name_of(&self, id: TopicId) -> Option<TopicName>;
+
+    /// All names, in their order.
+    fn names(&self) -> Vec<TopicName>;
+}
+
+/// A topic, as far as groups care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Topic {
+    /// Its id.
+    pub id: TopicId,
+    /// How many partitions it has.
+    pub partition_count: u32,
+}
 
 impl Topics {
-    /// Topics with the partition counts that the function tells, which must not change over time.
+    /// Topics as the list has them.
     #[must_use]
-    pub fn new(
-        partition_count: impl Fn(&TopicName) -> Option<u32> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(partition_count))
+    pub fn new(list: impl TopicList + 'static) -> Self {
+        Self(Arc::new(list))
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.0.version()
+    }
+
+    pub(super) fn get(&self, topic: &TopicName) -> Option<Topic> {
+        self.0.by_name(topic)
+    }
+
+    pub(super) fn name_of(&self, id: TopicId) -> Option<TopicName> {
+        self.0.name_of(id)
+    }
+
+    pub(super) fn names(&self) -> Vec<TopicName> {
+        self.0.names()
     }
 
     pub(super) fn contains(&self, topic: &TopicName) -> bool {
-        self.0(topic).is_some()
+        self.get(topic).is_some()
     }
 
     pub(super) fn has_partition(&self, topic: &TopicName, partition: PartitionIndex) -> bool {
-        let count = self.0(topic).unwrap_or(0);
+        let count = self.get(topic).map_or(0, |topic| topic.partition_count);
         u32::try_from(partition.0).is_ok_and(|index| index < count)
     }
 }

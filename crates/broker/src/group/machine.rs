@@ -1,4 +1,5 @@
-//! Pure: the state of one group of Kafka's classic protocol. The verbs are in the files beside it.
+//! Pure: the state of one group, with all of Kafka's classic protocol; the verbs are in the files
+//! beside it. The members of a next-generation group are in `consumer`.
 //!
 //! ```text
 //!            join                 all joined, or time is up        the leader's sync is durable
@@ -8,7 +9,8 @@
 //!     └──────────────┘     └─────────────────────────────────────────────────────────────┘
 //!      nobody joined                  join, leave, silence
 //! ```
-//! From Empty a group becomes Dead when it is deleted or has nothing to remember; then it goes.
+//! From Empty a group becomes Dead when it is deleted or has nothing to remember; then it goes. A
+//! next-generation member makes an empty group Consuming, until the last of them has gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use rafka_core::{ErrorCode, GroupId, Time};
 
+use super::consumer::{Consumers, Persisting};
 use super::effects::{Append, Reply, Ticket, Turn, Waiter};
 use super::offsets::{Commit, Deletion, Offsets};
 use super::ops::GroupState;
@@ -32,11 +35,13 @@ pub(super) struct Group {
     pub(super) protocol: Option<String>,
     pub(super) leader: Option<Arc<str>>,
     pub(super) roster: Roster,
+    /// The members of a next-generation group, and what it remembers of itself when it is empty.
+    pub(super) consumers: Option<Box<Consumers>>,
     /// Ids that were given to newcomers to join again with, and until when.
     pub(super) pending: BTreeMap<Arc<str>, Time>,
     /// When members that have not asked for their assignment are given up.
     pub(super) sync_by: Option<Time>,
-    /// The topics of the members of this generation, if all of them are consumers we can read.
+    /// The topics that the members want, if all of them are consumers we can read.
     pub(super) subscribed: Option<BTreeSet<String>>,
     pub(super) offsets: Offsets,
     /// Until when an empty group that had members keeps its offsets.
@@ -59,6 +64,8 @@ pub(super) enum State {
         writing: Option<Ticket>,
     },
     Stable,
+    /// There are next-generation members.
+    Consuming,
     Dead,
 }
 
@@ -94,6 +101,8 @@ pub(super) enum Write {
     Deletion(Deletion),
     /// The whole group.
     GroupDeletion { waiter: Option<Waiter> },
+    /// What changed in a next-generation group.
+    Consumers(Persisting),
 }
 
 impl Group {
@@ -106,6 +115,7 @@ impl Group {
             protocol: None,
             leader: None,
             roster: Roster::default(),
+            consumers: None,
             pending: BTreeMap::new(),
             sync_by: None,
             subscribed: None,
@@ -124,6 +134,9 @@ impl Group {
             State::Preparing(_) => GroupState::PreparingRebalance,
             State::Completing { .. } => GroupState::CompletingRebalance,
             State::Stable => GroupState::Stable,
+            State::Consuming => {
+                self.consumers.as_ref().map_or(GroupState::Empty, |consumers| consumers.kind())
+            }
             State::Dead => GroupState::Dead,
         }
     }
@@ -142,24 +155,32 @@ impl Group {
     pub(super) fn bytes(&self) -> usize {
         const GROUP_BYTES: usize = 512;
         let pending: usize = self.pending.keys().map(|id| id.len() + 64).sum();
-        GROUP_BYTES + self.id.as_str().len() + self.roster.bytes() + self.offsets.bytes() + pending
+        let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.bytes());
+        let members = self.roster.bytes() + consumers + pending;
+        GROUP_BYTES + self.id.as_str().len() + self.offsets.bytes() + members
     }
 
     /// When [`Group::tick`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let complete_at = match self.state {
             State::Preparing(preparing) => Some(preparing.complete_at),
-            State::Empty | State::Completing { .. } | State::Stable | State::Dead => None,
+            State::Empty
+            | State::Completing { .. }
+            | State::Stable
+            | State::Consuming
+            | State::Dead => None,
         };
         let given_up = self.pending.values().min().copied();
-        let timers =
-            [complete_at, given_up, self.sync_by, self.expiry_at, self.roster.next_deadline()];
+        let silent = self.roster.next_deadline();
+        let overdue = self.consumers.as_ref().and_then(|consumers| consumers.next_deadline());
+        let timers = [complete_at, given_up, self.sync_by, self.expiry_at, silent, overdue];
         timers.into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
         self.drop_silent(turn);
+        self.drop_overdue_consumers(turn);
         if let State::Preparing(preparing) = self.state
             && preparing.complete_at <= turn.now
         {
@@ -206,6 +227,7 @@ impl Group {
             Write::Commit(commit) => self.end_commit(commit, result, turn),
             Write::Deletion(deletion) => self.end_deletion(deletion, result, turn),
             Write::GroupDeletion { waiter } => self.end_group_deletion(waiter, result, turn),
+            Write::Consumers(persisting) => self.end_persisting(persisting, result, turn),
         }
     }
 
@@ -228,6 +250,7 @@ impl Group {
                 Write::GroupDeletion { waiter: Some(waiter) } => {
                     turn.reply(Reply::Deleted(waiter, Err(code)));
                 }
+                Write::Consumers(persisting) => persisting.abandon(code, turn),
                 Write::Group
                 | Write::Assignments
                 | Write::StaticMember { .. }

@@ -8,7 +8,8 @@ use super::effects::{Reply, Turn, Waiter};
 use super::log::Topics;
 use super::machine::{Group, State, Write};
 use super::ops::{
-    CommitOffsets, CommittedOffset, FetchedOffset, OffsetToCommit, PartitionResult, Position,
+    CommitOffsets, CommittedOffset, FetchOffsets, FetchedOffset, OffsetToCommit, PartitionResult,
+    Position,
 };
 use super::record::{self, Record};
 
@@ -145,6 +146,9 @@ impl Group {
         if is_group_unknown {
             return Err(ErrorCode::IllegalGeneration);
         }
+        if self.state == State::Consuming {
+            return self.check_consumer(&commit.member, commit.generation);
+        }
         self.check_member(&commit.member, commit.instance.as_deref())?;
         if commit.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
@@ -152,7 +156,9 @@ impl Group {
         match self.state {
             // The member knows the new generation but not yet what it owns in it.
             State::Completing { .. } => Err(ErrorCode::RebalanceInProgress),
-            State::Preparing(_) | State::Stable | State::Empty | State::Dead => Ok(()),
+            State::Preparing(_) | State::Stable | State::Empty | State::Consuming | State::Dead => {
+                Ok(())
+            }
         }
     }
 
@@ -175,21 +181,26 @@ impl Group {
     }
 
     /// How far the group has come, as far as that is durable: everywhere, or where it is asked.
-    pub(super) fn fetch(&self, partitions: Option<&[Partition]>) -> Vec<FetchedOffset> {
+    pub(super) fn fetch(&self, fetch: &FetchOffsets) -> Result<Vec<FetchedOffset>, ErrorCode> {
+        if self.state == State::Consuming
+            && let Some((member, epoch)) = &fetch.member
+        {
+            self.check_consumer(member, *epoch)?;
+        }
         let fetched = |(topic, partition): &Partition, entry: Option<&Entry>| FetchedOffset {
             topic: topic.clone(),
             partition: *partition,
             committed: entry.map(|entry| entry.committed.clone()),
         };
         let is_dead = self.state == State::Dead;
-        match partitions {
+        Ok(match &fetch.partitions {
             None if is_dead => Vec::new(),
             None => self.offsets.iter().map(|(at, entry)| fetched(at, Some(entry))).collect(),
             Some(partitions) => partitions
                 .iter()
                 .map(|at| fetched(at, self.offsets.get(at).filter(|_| !is_dead)))
                 .collect(),
-        }
+        })
     }
 
     /// Adds what lag is computed from.
@@ -301,7 +312,8 @@ impl Group {
             | Write::Assignments
             | Write::StaticMember { .. }
             | Write::Deletion(_)
-            | Write::GroupDeletion { .. } => &[],
+            | Write::GroupDeletion { .. }
+            | Write::Consumers(_) => &[],
         })
     }
 }

@@ -168,7 +168,8 @@ pub struct CommitOffsets {
     pub member: String,
     /// Its static identity.
     pub instance: Option<String>,
-    /// The generation it is in; -1 for a consumer that is in no group, and for an operator.
+    /// The generation it is in, or the epoch of a next-generation member; -1 for a consumer that is
+    /// in no group, and for an operator.
     pub generation: i32,
     /// The offsets. Whether the topics exist is not looked at here.
     pub offsets: Vec<OffsetToCommit>,
@@ -214,6 +215,9 @@ pub struct FetchOffsets {
     pub group: GroupId,
     /// Where; everything that it has committed if absent.
     pub partitions: Option<Vec<(TopicName, PartitionIndex)>>,
+    /// The next-generation member that asks, and the epoch it is in, if it says: only then is it
+    /// checked to be current. Members of classic groups are not.
+    pub member: Option<(String, i32)>,
 }
 
 /// How far a group has come in one partition. In the order of the request.
@@ -249,16 +253,22 @@ pub enum GroupState {
     Stable,
     /// The group is being deleted.
     Dead,
+    /// Of a next-generation group: the target assignment is not made yet.
+    Assigning,
+    /// Of a next-generation group: some member does not own yet what it shall own.
+    Reconciling,
 }
 
 impl GroupState {
     /// Every state.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Empty,
         Self::PreparingRebalance,
         Self::CompletingRebalance,
         Self::Stable,
         Self::Dead,
+        Self::Assigning,
+        Self::Reconciling,
     ];
 
     /// Kafka's name for it.
@@ -270,6 +280,8 @@ impl GroupState {
             Self::CompletingRebalance => "CompletingRebalance",
             Self::Stable => "Stable",
             Self::Dead => "Dead",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
         }
     }
 
@@ -286,6 +298,35 @@ impl fmt::Display for GroupState {
     }
 }
 
+/// Which protocol the members of a group speak, by Kafka's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupType {
+    /// They share the work out among themselves.
+    Classic,
+    /// The coordinator shares it out (KIP-848).
+    Consumer,
+}
+
+impl GroupType {
+    /// Every type.
+    pub const ALL: [Self; 2] = [Self::Classic, Self::Consumer];
+
+    /// Kafka's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// The type that Kafka calls so, in any case of letters.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    }
+}
+
 /// A group in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupListing {
@@ -295,6 +336,8 @@ pub struct GroupListing {
     pub protocol_type: Option<String>,
     /// Its state.
     pub state: GroupState,
+    /// Which protocol its members speak. Classic for one that never had a member.
+    pub kind: GroupType,
 }
 
 /// A group at a glance.
@@ -302,13 +345,16 @@ pub struct GroupListing {
 pub struct GroupDescription {
     /// The group.
     pub group: GroupId,
+    /// Which protocol its members speak. More is known of a next-generation group: see
+    /// `Coordinator::describe_consumers`.
+    pub kind: GroupType,
     /// Its state.
     pub state: GroupState,
     /// What its members do; none if it never had a member.
     pub protocol_type: Option<String>,
-    /// The protocol of this generation.
+    /// The protocol of this generation, or the assignor of a next-generation group.
     pub protocol: Option<String>,
-    /// The number of this generation; 0 if there never was one.
+    /// The number of this generation, or the epoch of a next-generation group; 0 if there never was one.
     pub generation: i32,
     /// Who shares the work out.
     pub leader: Option<String>,

@@ -21,7 +21,7 @@ impl Group {
                 self.prepare(turn);
             }
             State::Empty | State::Stable => self.prepare(turn),
-            State::Dead => {}
+            State::Consuming | State::Dead => {}
         }
     }
 

@@ -1,13 +1,14 @@
 //! Pure: the records of `__consumer_offsets`, byte for byte as Kafka keeps them.
 //!
-//! The key says what a record is about: an offset (key version 1) or a group (key version 2). The
-//! last record of a key counts; one without a value takes the thing away. Values are written in
-//! version 3, and read in versions 0 to 3.
+//! The key says what a record is about: an offset (key version 1), a classic group (key version 2),
+//! or part of a next-generation group (`consumer::record`). The last record of a key counts; one
+//! without a value takes the thing away. Values are written in version 3, and read in versions 0 to 3.
 #![deny(clippy::indexing_slicing)]
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rafka_core::{Epoch, GroupId, Offset, PartitionIndex, Timestamp, TopicName};
 
+use super::consumer;
 use super::offsets::Partition;
 use super::ops::CommittedOffset;
 
@@ -53,6 +54,11 @@ pub(super) enum Entry {
     Group {
         group: GroupId,
         value: Option<GroupValue>,
+    },
+    /// Part of a next-generation group.
+    Consumer {
+        group: GroupId,
+        entry: consumer::record::Entry,
     },
     /// A kind of record of a later version, which the one who wrote it expects us to pass over.
     Unknown {
@@ -164,7 +170,7 @@ fn group_key(group: &GroupId) -> Bytes {
 
 /// Texts are bounded where they come in: ids, names and addresses to 4096 bytes and a suffix,
 /// group ids to 1024, topics to 249, the metadata of offsets by its setting.
-fn put_text(out: &mut BytesMut, text: &str) {
+pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     out.put_i16(i16::try_from(text.len()).expect("texts are bounded at the door"));
     out.put_slice(text.as_bytes());
 }
@@ -186,11 +192,14 @@ pub(super) fn decode(key: Option<&Bytes>, value: Option<&Bytes>) -> Result<Entry
     let mut key = Input(key.ok_or(Malformed { field: "key" })?.clone());
     let version = key.i16("key version")?;
     let is_offset = (0..=OFFSET_KEY_VERSION).contains(&version);
-    if !is_offset && version != GROUP_KEY_VERSION {
+    if !is_offset && version != GROUP_KEY_VERSION && !consumer::record::is_known(version) {
         return Ok(Entry::Unknown { key_version: version });
     }
     let group = key.text("group")?;
     let group = GroupId::new(&group).map_err(|_invalid| Malformed { field: "group" })?;
+    if let Some(entry) = consumer::record::decode(version, &mut key, value)? {
+        return Ok(Entry::Consumer { group, entry });
+    }
     let mut value = value.map(|value| Input(value.clone()));
     if is_offset {
         let topic = key.text("topic")?;
@@ -250,7 +259,7 @@ fn decode_member(input: &mut Input, version: i16) -> Result<MemberValue, Malform
 }
 
 /// What is left to read.
-struct Input(Bytes);
+pub(super) struct Input(pub(super) Bytes);
 
 impl Input {
     fn version(&mut self) -> Result<i16, Malformed> {
@@ -259,19 +268,19 @@ impl Input {
         if is_known { Ok(version) } else { Err(Malformed { field: "value version" }) }
     }
 
-    fn i16(&mut self, field: &'static str) -> Result<i16, Malformed> {
+    pub(super) fn i16(&mut self, field: &'static str) -> Result<i16, Malformed> {
         self.0.try_get_i16().map_err(|_end| Malformed { field })
     }
 
-    fn i32(&mut self, field: &'static str) -> Result<i32, Malformed> {
+    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, Malformed> {
         self.0.try_get_i32().map_err(|_end| Malformed { field })
     }
 
-    fn i64(&mut self, field: &'static str) -> Result<i64, Malformed> {
+    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, Malformed> {
         self.0.try_get_i64().map_err(|_end| Malformed { field })
     }
 
-    fn take(&mut self, len: i32, field: &'static str) -> Result<Bytes, Malformed> {
+    pub(super) fn take(&mut self, len: i32, field: &'static str) -> Result<Bytes, Malformed> {
         let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len());
         Ok(self.0.split_to(len.ok_or(Malformed { field })?))
     }
@@ -282,7 +291,7 @@ impl Input {
         self.take(len, field).map(|bytes| Bytes::copy_from_slice(&bytes))
     }
 
-    fn text(&mut self, field: &'static str) -> Result<String, Malformed> {
+    pub(super) fn text(&mut self, field: &'static str) -> Result<String, Malformed> {
         self.nullable_text(field)?.ok_or(Malformed { field })
     }
 

@@ -42,7 +42,7 @@ impl Group {
         }
         let id: Arc<str> = sync.member.as_str().into();
         match self.state {
-            State::Empty | State::Dead => Err(ErrorCode::UnknownMemberId),
+            State::Empty | State::Consuming | State::Dead => Err(ErrorCode::UnknownMemberId),
             State::Preparing(_) => Err(ErrorCode::RebalanceInProgress),
             State::Completing { writing } => {
                 if self.is_leader(&id) && writing.is_none() {
@@ -144,7 +144,7 @@ impl Group {
         }
         self.keep_alive(&beat.member, turn);
         match self.state {
-            State::Empty | State::Dead => Err(ErrorCode::UnknownMemberId),
+            State::Empty | State::Consuming | State::Dead => Err(ErrorCode::UnknownMemberId),
             State::Preparing(_) => Err(ErrorCode::RebalanceInProgress),
             State::Completing { .. } | State::Stable => Ok(()),
         }

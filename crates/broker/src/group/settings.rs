@@ -29,6 +29,15 @@ pub struct Settings {
     /// Kafka's `group.initial.rebalance.delay.ms`.
     #[serde(with = "duration")]
     pub group_rebalance_delay_initial: Duration,
+    /// After how much silence a member of a next-generation group (KIP-848) is taken for dead, 1 ms to
+    /// 24 h. Default 45 s. Kafka's `group.consumer.session.timeout.ms`.
+    #[serde(with = "duration")]
+    pub group_consumer_session_timeout: Duration,
+    /// How often a member of a next-generation group sends a heartbeat, 1 ms to
+    /// `group_consumer_session_timeout`. Default 5 s. Kafka's
+    /// `group.consumer.heartbeat.interval.ms`.
+    #[serde(with = "duration")]
+    pub group_consumer_heartbeat_interval: Duration,
     /// Members of one group, 1 to 10000; more are refused. Default 1000.
     /// Kafka's `group.max.size`.
     pub group_members_max: u32,
@@ -57,6 +66,8 @@ impl Default for Settings {
             group_session_timeout_min: Duration::from_secs(6),
             group_session_timeout_max: Duration::from_mins(30),
             group_rebalance_delay_initial: Duration::from_millis(100),
+            group_consumer_session_timeout: Duration::from_secs(45),
+            group_consumer_heartbeat_interval: Duration::from_secs(5),
             group_members_max: 1000,
             groups_max: 100_000,
             groups_bytes_max: None,
@@ -93,6 +104,10 @@ impl Settings {
         let delay = self.group_rebalance_delay_initial;
         let delays = Duration::ZERO..=Duration::from_mins(5);
         span_in_range("group_rebalance_delay_initial", delay, delays)?;
+        let session = self.group_consumer_session_timeout;
+        span_in_range("group_consumer_session_timeout", session, millisecond..=day)?;
+        let interval = self.group_consumer_heartbeat_interval;
+        span_in_range("group_consumer_heartbeat_interval", interval, millisecond..=session)?;
         in_range("group_members_max", self.group_members_max, 1..=10_000)?;
         in_range("groups_max", self.groups_max, 1..=1_000_000)?;
         if let Some(bytes) = self.groups_bytes_max {
@@ -130,6 +145,14 @@ mod tests {
         check(
             |s| s.group_rebalance_delay_initial = Duration::from_hours(1),
             "group_rebalance_delay_initial is 1 h:",
+        );
+        check(
+            |s| s.group_consumer_session_timeout = Duration::ZERO,
+            "group_consumer_session_timeout is 0 s:",
+        );
+        check(
+            |s| s.group_consumer_heartbeat_interval = Duration::from_secs(46),
+            "group_consumer_heartbeat_interval is 46 s:",
         );
         check(|s| s.group_members_max = 0, "group_members_max is 0:");
         check(|s| s.groups_max = 0, "groups_max is 0:");

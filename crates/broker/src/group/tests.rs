@@ -16,17 +16,17 @@ use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
 use rafka_core::consumer_protocol::Subscription;
 use rafka_core::{
-    ErrorCode, GroupId, Offset, PartitionIndex, Rng, Time, Timestamp, TopicName, rng,
+    ErrorCode, GroupId, Offset, PartitionIndex, Rng, Time, Timestamp, TopicId, TopicName, rng,
 };
 
 use super::Settings;
 use super::effects::{Append, Effects, Refusal, Reply, Turn, Waiter};
 use super::loader::Loader;
-use super::log::Topics;
+use super::log::{Topic, TopicList, Topics};
 use super::machine::Group;
 use super::ops::{
-    CommitOffsets, CommittedOffset, GroupState, Heartbeat, Join, Joined, OffsetToCommit,
-    PartitionResult, Protocol, Sync, Synced,
+    CommitOffsets, CommittedOffset, FetchOffsets, GroupState, Heartbeat, Join, Joined,
+    OffsetToCommit, PartitionResult, Protocol, Sync, Synced,
 };
 use super::record::Record;
 
@@ -42,6 +42,64 @@ pub(super) fn group_id(id: &str) -> GroupId {
 
 pub(super) fn topic(name: &str) -> TopicName {
     TopicName::new(name).expect("the name is valid")
+}
+
+/// Topics by name: their ids and partition counts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownTopics {
+    pub(super) version: u64,
+    pub(super) by_name: BTreeMap<TopicName, Topic>,
+}
+
+impl TopicList for KnownTopics {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn by_name(&self, name: &TopicName) -> Option<Topic> {
+        self.by_name.get(name).copied()
+    }
+
+    fn name_of(&self, id: TopicId) -> Option<TopicName> {
+        let found = self.by_name.iter().find(|(_, topic)| topic.id == id);
+        found.map(|(name, _)| name.clone())
+    }
+
+    fn names(&self) -> Vec<TopicName> {
+        self.by_name.keys().cloned().collect()
+    }
+}
+
+/// Every name is a topic of one partition, but for these.
+struct AllBut(Vec<TopicName>);
+
+impl TopicList for AllBut {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn by_name(&self, name: &TopicName) -> Option<Topic> {
+        let topic = Topic { id: TopicId::from_random(0), partition_count: 1 };
+        (!self.0.contains(name)).then_some(topic)
+    }
+
+    fn name_of(&self, _id: TopicId) -> Option<TopicName> {
+        None
+    }
+
+    fn names(&self) -> Vec<TopicName> {
+        Vec::new()
+    }
+}
+
+/// Every name is a topic of one partition, but for these.
+pub(super) fn all_but(gone: &[&str]) -> Topics {
+    Topics::new(AllBut(gone.iter().map(|name| topic(name)).collect()))
+}
+
+/// Asks for all offsets.
+pub(super) fn everything() -> FetchOffsets {
+    FetchOffsets { group: group_id("g"), partitions: None, member: None }
 }
 
 pub(super) struct Bench {
@@ -87,12 +145,16 @@ impl Bench {
             let (Reply::Join(waiter, _)
             | Reply::Sync(waiter, _)
             | Reply::Offsets(waiter, _)
-            | Reply::Deleted(waiter, _)) = reply;
+            | Reply::Deleted(waiter, _)
+            | Reply::Consumer(waiter, _)) = reply;
             let before = self.replies.insert(waiter, reply);
             assert_eq!(before, None, "{waiter:?} was answered twice");
         }
         self.appends.extend(appends);
         self.group.roster.check();
+        if let Some(consumers) = &self.group.consumers {
+            consumers.check();
+        }
         result
     }
 
@@ -154,7 +216,7 @@ impl Bench {
     pub(super) fn commit(&mut self, commit: CommitOffsets) -> Waiter {
         let waiter = self.waiter();
         // The topic "gone" is none; every other has one partition.
-        let topics = Topics::new(|name| (name.as_str() != "gone").then_some(1));
+        let topics = all_but(&["gone"]);
         self.act(|group, turn| group.commit(commit, &topics, waiter, turn));
         waiter
     }
@@ -262,9 +324,24 @@ impl Bench {
         groups.pop()
     }
 
+    /// Another coordinator takes over, when so many of the writes on their way have landed.
+    pub(super) fn restart(&mut self, landed: usize) {
+        let appends: Vec<Append> = self.appends.drain(..).collect();
+        for append in appends.into_iter().take(landed) {
+            self.log.extend(append.records);
+        }
+        self.group = self.reloaded().unwrap_or_else(|| Group::new(group_id("g")));
+        self.group.roster.check();
+    }
+
+    pub(super) fn write_count(&self) -> usize {
+        self.appends.len()
+    }
+
     pub(super) fn committed(&self, name: &str) -> Option<i64> {
-        let fetched = self.group.fetch(Some(&[(topic(name), PartitionIndex(0))]));
-        fetched[0].committed.as_ref().map(|committed| committed.offset.0)
+        let partitions = Some(vec![(topic(name), PartitionIndex(0))]);
+        let fetched = self.group.fetch(&FetchOffsets { partitions, ..everything() });
+        fetched.expect("all may ask")[0].committed.as_ref().map(|committed| committed.offset.0)
     }
 }
 

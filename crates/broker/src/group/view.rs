@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::Group;
-use super::ops::{GroupDescription, GroupListing, GroupState, MemberDescription};
+use super::ops::{GroupDescription, GroupListing, GroupState, GroupType, MemberDescription};
 use super::roster::Member;
 
 impl Group {
@@ -12,7 +12,12 @@ impl Group {
             group: self.id.clone(),
             protocol_type: self.protocol_type.clone(),
             state: self.kind(),
+            kind: self.group_type(),
         }
+    }
+
+    fn group_type(&self) -> GroupType {
+        if self.consumers.is_some() { GroupType::Consumer } else { GroupType::Classic }
     }
 
     pub(super) fn describe(&self) -> GroupDescription {
@@ -27,14 +32,21 @@ impl Group {
             metadata: protocol.map(|protocol| member.metadata(protocol)).unwrap_or_default(),
             assignment: protocol.map(|_| member.assignment().clone()).unwrap_or_default(),
         };
-        GroupDescription {
+        let mut description = GroupDescription {
             group: self.id.clone(),
+            kind: self.group_type(),
             state,
             protocol_type: self.protocol_type.clone(),
             protocol: protocol.map(str::to_owned),
             generation: self.generation,
             leader: self.leader.as_deref().map(str::to_owned),
             members: self.roster.iter().map(member).collect(),
+        };
+        if let Some(consumers) = &self.consumers {
+            description.protocol = Some(consumers.assignor_name().to_owned());
+            description.generation = consumers.epoch();
+            description.members = consumers.members();
         }
+        description
     }
 }

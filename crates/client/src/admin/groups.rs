@@ -28,6 +28,42 @@ pub enum GroupState {
     Dead,
     /// Offsets, but no members.
     Empty,
+    /// Of a next-generation group: the target assignment is not made yet.
+    Assigning,
+    /// Of a next-generation group: some member does not own yet what it shall own.
+    Reconciling,
+}
+
+/// Which protocol the members of a group speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum GroupType {
+    /// A type that this client does not know.
+    Unknown,
+    /// They share the work out among themselves.
+    Classic,
+    /// The node shares it out (KIP-848).
+    Consumer,
+}
+
+impl From<v1::GroupType> for GroupType {
+    fn from(kind: v1::GroupType) -> Self {
+        match kind {
+            v1::GroupType::Unknown => Self::Unknown,
+            v1::GroupType::Classic => Self::Classic,
+            v1::GroupType::Consumer => Self::Consumer,
+        }
+    }
+}
+
+impl fmt::Display for GroupType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        })
+    }
 }
 
 impl From<v1::GroupState> for GroupState {
@@ -39,6 +75,8 @@ impl From<v1::GroupState> for GroupState {
             v1::GroupState::Stable => Self::Stable,
             v1::GroupState::Dead => Self::Dead,
             v1::GroupState::Empty => Self::Empty,
+            v1::GroupState::Assigning => Self::Assigning,
+            v1::GroupState::Reconciling => Self::Reconciling,
         }
     }
 }
@@ -53,6 +91,8 @@ impl fmt::Display for GroupState {
             Self::Stable => "Stable",
             Self::Dead => "Dead",
             Self::Empty => "Empty",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
         })
     }
 }
@@ -66,6 +106,8 @@ pub struct GroupListing {
     pub protocol_type: String,
     /// Its state.
     pub state: GroupState,
+    /// Which protocol its members speak.
+    pub kind: GroupType,
 }
 
 /// All about a group.
@@ -77,6 +119,8 @@ pub struct GroupDescription {
     pub state: GroupState,
     /// `consumer`, or what its members said.
     pub protocol_type: String,
+    /// Which protocol its members speak.
+    pub kind: GroupType,
     /// How partitions are assigned; empty while rebalancing.
     pub protocol: String,
     /// The number of the present assignment.
@@ -165,6 +209,7 @@ impl Admin {
         let answer = self.client.call(operation, ask).await?;
         let listing = |group: v1::ListedGroup| GroupListing {
             state: group.state().into(),
+            kind: group.r#type().into(),
             group: group.group,
             protocol_type: group.protocol_type,
         };
@@ -357,6 +402,7 @@ fn description(
     };
     Ok(GroupDescription {
         state: group.state().into(),
+        kind: group.r#type().into(),
         members: group.members.into_iter().map(member).collect::<Result<_, Error>>()?,
         offsets: group.offsets.into_iter().map(offset).collect::<Result<_, Error>>()?,
         group: group.group,

@@ -1,7 +1,7 @@
 //! Administration: list and delete groups.
 
 use rafka_broker::Error;
-use rafka_broker::group::{Coordinator, GroupListing, GroupState};
+use rafka_broker::group::{Coordinator, GroupListing, GroupState, GroupType};
 use rafka_proto::v1::{
     self, DeleteGroupsRequest, DeleteGroupsResponse, DeletedGroup, ListGroupsRequest,
     ListGroupsResponse, ListedGroup,
@@ -18,17 +18,30 @@ pub(super) async fn list(
     let mut states = Vec::new();
     for wanted in &request.states {
         let state = v1::GroupState::try_from(*wanted).ok().and_then(known).ok_or_else(|| {
-            convert::invalid(format!("states has {wanted}: 1 to 5 are states of a group"))
+            convert::invalid(format!("states has {wanted}: 1 to 7 are states of a group"))
         })?;
         if !states.contains(&state) {
             states.push(state);
         }
     }
-    let listed = groups.list(states).await.map_err(|error| convert::status(&error))?;
+    let mut kinds = Vec::new();
+    for wanted in &request.types {
+        let kind = match v1::GroupType::try_from(*wanted) {
+            Ok(v1::GroupType::Classic) => GroupType::Classic,
+            Ok(v1::GroupType::Consumer) => GroupType::Consumer,
+            Ok(v1::GroupType::Unknown) | Err(_) => {
+                let text = format!("types has {wanted}: 1 and 2 are types of a group");
+                return Err(convert::invalid(text));
+            }
+        };
+        kinds.push(kind);
+    }
+    let listed = groups.list(states, kinds).await.map_err(|error| convert::status(&error))?;
     let shown = |listing: GroupListing| ListedGroup {
         group: listing.group.to_string(),
         protocol_type: listing.protocol_type.unwrap_or_default(),
         state: state(listing.state).into(),
+        r#type: kind(listing.kind).into(),
     };
     let mut groups: Vec<ListedGroup> = listed.into_iter().map(shown).collect();
     groups.sort_by(|left, right| left.group.cmp(&right.group));
@@ -63,6 +76,8 @@ fn known(state: v1::GroupState) -> Option<GroupState> {
         v1::GroupState::Stable => GroupState::Stable,
         v1::GroupState::Dead => GroupState::Dead,
         v1::GroupState::Empty => GroupState::Empty,
+        v1::GroupState::Assigning => GroupState::Assigning,
+        v1::GroupState::Reconciling => GroupState::Reconciling,
     })
 }
 
@@ -73,6 +88,15 @@ pub(super) fn state(state: GroupState) -> v1::GroupState {
         GroupState::Stable => v1::GroupState::Stable,
         GroupState::Dead => v1::GroupState::Dead,
         GroupState::Empty => v1::GroupState::Empty,
+        GroupState::Assigning => v1::GroupState::Assigning,
+        GroupState::Reconciling => v1::GroupState::Reconciling,
+    }
+}
+
+pub(super) fn kind(kind: GroupType) -> v1::GroupType {
+    match kind {
+        GroupType::Classic => v1::GroupType::Classic,
+        GroupType::Consumer => v1::GroupType::Consumer,
     }
 }
 

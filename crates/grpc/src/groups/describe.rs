@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use rafka_broker::fetch::Isolation;
 use rafka_broker::group::{
-    CommittedOffset, FetchOffsets, FetchedOffset, GroupDescription, MemberDescription,
+    CommittedOffset, ConsumerMemberDescription, FetchOffsets, FetchedOffset, GroupDescription,
+    GroupType, MemberDescription,
 };
 use rafka_broker::offsets::{self, Found, Spec};
 use rafka_broker::{Broker, Error, TopicRef};
@@ -53,10 +54,17 @@ pub(super) async fn describe(
 
 async fn describe_one(broker: &Broker, group: GroupId) -> Result<DescribedGroup, Error> {
     let description = broker.groups().describe(group.clone()).await?;
-    let everything = FetchOffsets { group, partitions: None };
+    let everything = FetchOffsets { group: group.clone(), partitions: None, member: None };
     let committed = broker.groups().fetch_offsets(everything).await?;
-    let members: Vec<DescribedMember> =
-        description.members.iter().map(|member| shown(&description, member)).collect();
+    let members: Vec<DescribedMember> = match description.kind {
+        GroupType::Classic => {
+            description.members.iter().map(|member| shown(&description, member)).collect()
+        }
+        GroupType::Consumer => {
+            let described = broker.groups().describe_consumers(group).await?;
+            described.members.into_iter().map(shown_consumer).collect()
+        }
+    };
     let progress = progress(committed, &members);
     let (starts, ends) = (
         find(broker, &progress, Spec::Earliest).await,
@@ -79,10 +87,28 @@ async fn describe_one(broker: &Broker, group: GroupId) -> Result<DescribedGroup,
         group: description.group.to_string(),
         error: None,
         state: admin::state(description.state).into(),
+        r#type: admin::kind(description.kind).into(),
         protocol_type: description.protocol_type.unwrap_or_default(),
         protocol: description.protocol.unwrap_or_default(),
         generation: if description.generation == 0 { -1 } else { description.generation },
     })
+}
+
+fn shown_consumer(member: ConsumerMemberDescription) -> DescribedMember {
+    let mut assignment = Vec::new();
+    for owned in member.assigned {
+        assignment.extend(owned.partitions.into_iter().map(|partition| TopicPartition {
+            topic: owned.name.to_string(),
+            partition: partition.0,
+        }));
+    }
+    DescribedMember {
+        member_id: member.id,
+        instance_id: member.instance,
+        client_id: member.client_id,
+        client_host: member.client_host,
+        assignment,
+    }
 }
 
 fn shown(group: &GroupDescription, member: &MemberDescription) -> DescribedMember {

@@ -96,7 +96,7 @@ pub(super) async fn fetch(
         .filter_map(|(name, wanted)| Some((name.clone().ok()?, index(wanted.partition))))
         .collect();
     let is_all = request.partitions.is_empty();
-    let fetch = FetchOffsets { group, partitions: (!is_all).then_some(asked) };
+    let fetch = FetchOffsets { group, partitions: (!is_all).then_some(asked), member: None };
     let fetched = match groups.fetch_offsets(fetch).await {
         Ok(fetched) => fetched,
         Err(error) => return Ok(not_fetched(&error)),

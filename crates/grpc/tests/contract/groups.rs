@@ -1,12 +1,15 @@
 //! Groups: membership, offsets, administration.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use rafka_core::PartitionIndex;
+use rafka_broker::group::{ConsumerHeartbeat, JOIN_EPOCH};
 use rafka_core::consumer_protocol::{Assignment, TopicPartitions};
+use rafka_core::{GroupId, PartitionIndex};
 use rafka_proto::v1::groups_client::GroupsClient;
 use rafka_proto::v1::{
     CommitOffsetsRequest, DeleteGroupsRequest, DeleteOffsetsRequest, DescribeGroupsRequest,
-    FetchOffsetsRequest, GroupProtocol, GroupState, HeartbeatRequest, JoinGroupRequest,
+    FetchOffsetsRequest, GroupProtocol, GroupState, GroupType, HeartbeatRequest, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, LeavingMember, ListGroupsRequest, MemberAssignment,
     OffsetToCommit, SyncGroupRequest, TopicPartition,
 };
@@ -195,22 +198,60 @@ async fn groups_are_described_with_owners_and_lag() {
 }
 
 #[tokio::test]
+async fn next_generation_groups_are_shown_with_their_type_and_what_members_own() {
+    let node = Node::with_topic("orders", 2).await;
+    let beat = ConsumerHeartbeat {
+        group: GroupId::new("next").expect("the id is valid"),
+        member: "m".to_owned(),
+        member_epoch: JOIN_EPOCH,
+        instance: None,
+        rack: None,
+        rebalance_timeout: Some(Duration::from_secs(30)),
+        topics: Some(vec!["orders".to_owned()]),
+        regex: None,
+        assignor: None,
+        owned: Some(Vec::new()),
+        client_id: "client".to_owned(),
+        client_host: "host".to_owned(),
+    };
+    let joined = node.broker.groups().consumer_heartbeat(beat).await.expect("it may join");
+    assert_eq!(joined.member_epoch, 1);
+    let mut groups = node.groups().await;
+    for (wanted, expected) in [(GroupType::Consumer, 1), (GroupType::Classic, 0)] {
+        let request = ListGroupsRequest { states: Vec::new(), types: vec![wanted.into()] };
+        let listed = groups.list_groups(request).await.expect("answered").into_inner().groups;
+        assert_eq!(listed.len(), expected, "{wanted:?}");
+    }
+    let request = DescribeGroupsRequest { groups: vec!["next".to_owned()] };
+    let described = groups.describe_groups(request).await.expect("answered").into_inner();
+    let group = &described.groups[0];
+    assert_eq!((group.r#type(), group.state()), (GroupType::Consumer, GroupState::Stable));
+    assert_eq!((&*group.protocol, group.generation), ("uniform", 1));
+    let owned: Vec<(&str, i32)> =
+        group.members[0].assignment.iter().map(|it| (&*it.topic, it.partition)).collect();
+    assert_eq!(owned, [("orders", 0), ("orders", 1)]);
+}
+
+#[tokio::test]
 async fn groups_are_listed_by_state_and_deleted_when_empty() {
     let node = Node::with_topic("orders", 1).await;
     let mut groups = node.groups().await;
     soon(groups.commit_offsets(commit(-1, "", &[("orders", 0, 1)]))).await.expect("answered");
     let list = async |states: &[GroupState]| {
         let states = states.iter().map(|state| i32::from(*state)).collect();
-        let listed = node.groups().await.list_groups(ListGroupsRequest { states }).await;
+        let request = ListGroupsRequest { states, types: Vec::new() };
+        let listed = node.groups().await.list_groups(request).await;
         let listed = listed.expect("answered").into_inner().groups;
         listed.into_iter().map(|group| group.group).collect::<Vec<_>>()
     };
     assert_eq!(list(&[]).await, ["g"]);
     assert_eq!(list(&[GroupState::Empty]).await, ["g"]);
     assert!(list(&[GroupState::Stable, GroupState::Dead]).await.is_empty());
-    let bad =
-        groups.list_groups(ListGroupsRequest { states: vec![9] }).await.expect_err("no state");
-    assert_eq!(bad.code(), Code::InvalidArgument);
+    for (states, types) in [(vec![9], Vec::new()), (Vec::new(), vec![3])] {
+        let request = ListGroupsRequest { states, types };
+        let bad = groups.list_groups(request).await.expect_err("there is no such thing");
+        assert_eq!(bad.code(), Code::InvalidArgument);
+    }
 
     let joined = join(&mut groups).await;
     let mut delete = async || {

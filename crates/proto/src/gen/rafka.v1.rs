@@ -1516,6 +1516,9 @@ pub struct ListGroupsRequest {
     /// Only groups in these states; empty: all.
     #[prost(enumeration = "GroupState", repeated, tag = "1")]
     pub states: ::prost::alloc::vec::Vec<i32>,
+    /// Only groups of these types; empty: all.
+    #[prost(enumeration = "GroupType", repeated, tag = "2")]
+    pub types: ::prost::alloc::vec::Vec<i32>,
 }
 /// The groups, by name.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1536,6 +1539,9 @@ pub struct ListedGroup {
     /// Now.
     #[prost(enumeration = "GroupState", tag = "3")]
     pub state: i32,
+    /// Classic if it never had members.
+    #[prost(enumeration = "GroupType", tag = "4")]
+    pub r#type: i32,
 }
 /// Asks for details.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1566,10 +1572,10 @@ pub struct DescribedGroup {
     /// "consumer", or what its members said.
     #[prost(string, tag = "4")]
     pub protocol_type: ::prost::alloc::string::String,
-    /// The one chosen; empty while rebalancing.
+    /// The one chosen; empty while rebalancing. For type consumer the assignor.
     #[prost(string, tag = "5")]
     pub protocol: ::prost::alloc::string::String,
-    /// -1 if there never was one.
+    /// -1 if there never was one. For type consumer the epoch of the group.
     #[prost(int32, tag = "6")]
     pub generation: i32,
     /// By member id.
@@ -1578,6 +1584,9 @@ pub struct DescribedGroup {
     /// By topic and partition: everything committed or assigned.
     #[prost(message, repeated, tag = "8")]
     pub offsets: ::prost::alloc::vec::Vec<GroupOffset>,
+    /// Which protocol its members speak.
+    #[prost(enumeration = "GroupType", tag = "9")]
+    pub r#type: i32,
 }
 /// A member of a group.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1594,7 +1603,7 @@ pub struct DescribedMember {
     /// Where it connected from.
     #[prost(string, tag = "4")]
     pub client_host: ::prost::alloc::string::String,
-    /// What it owns, if its assignment is a ConsumerProtocol Assignment.
+    /// What it owns, if the group is of type consumer, or its assignment is a ConsumerProtocol Assignment.
     #[prost(message, repeated, tag = "5")]
     pub assignment: ::prost::alloc::vec::Vec<TopicPartition>,
 }
@@ -1664,6 +1673,10 @@ pub enum GroupState {
     Dead = 4,
     /// Offsets, but no members.
     Empty = 5,
+    /// Of a next-generation group: the target assignment is not made yet.
+    Assigning = 6,
+    /// Of a next-generation group: some member does not own yet what it shall own.
+    Reconciling = 7,
 }
 impl GroupState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1678,6 +1691,8 @@ impl GroupState {
             Self::Stable => "GROUP_STATE_STABLE",
             Self::Dead => "GROUP_STATE_DEAD",
             Self::Empty => "GROUP_STATE_EMPTY",
+            Self::Assigning => "GROUP_STATE_ASSIGNING",
+            Self::Reconciling => "GROUP_STATE_RECONCILING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1689,6 +1704,41 @@ impl GroupState {
             "GROUP_STATE_STABLE" => Some(Self::Stable),
             "GROUP_STATE_DEAD" => Some(Self::Dead),
             "GROUP_STATE_EMPTY" => Some(Self::Empty),
+            "GROUP_STATE_ASSIGNING" => Some(Self::Assigning),
+            "GROUP_STATE_RECONCILING" => Some(Self::Reconciling),
+            _ => None,
+        }
+    }
+}
+/// Which protocol the members of a group speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GroupType {
+    /// Of a group this node does not know.
+    Unknown = 0,
+    /// They share the work out among themselves.
+    Classic = 1,
+    /// The node shares it out (KIP-848): Kafka clients with group.protocol=consumer.
+    Consumer = 2,
+}
+impl GroupType {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "GROUP_TYPE_UNKNOWN",
+            Self::Classic => "GROUP_TYPE_CLASSIC",
+            Self::Consumer => "GROUP_TYPE_CONSUMER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GROUP_TYPE_UNKNOWN" => Some(Self::Unknown),
+            "GROUP_TYPE_CLASSIC" => Some(Self::Classic),
+            "GROUP_TYPE_CONSUMER" => Some(Self::Consumer),
             _ => None,
         }
     }

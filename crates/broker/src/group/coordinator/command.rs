@@ -6,11 +6,14 @@ use rafka_core::{Epoch, ErrorCode, GroupId, PartitionIndex, TopicName};
 use tokio::sync::oneshot;
 
 use crate::group::Topics;
+use crate::group::consumer::ops::{
+    ConsumerGroupDescription, ConsumerHeartbeat, ConsumerInstruction,
+};
 use crate::group::effects::{Refusal, Reply, Waiter};
 use crate::group::offsets::Partition;
 use crate::group::ops::{
-    CommitOffsets, FetchedOffset, GroupDescription, GroupListing, GroupState, Heartbeat, Join,
-    Joined, Leave, PartitionResult, Position, Sync, Synced,
+    CommitOffsets, FetchOffsets, FetchedOffset, GroupDescription, GroupListing, GroupState,
+    GroupType, Heartbeat, Join, Joined, Leave, PartitionResult, Position, Sync, Synced,
 };
 
 /// Where an answer goes.
@@ -22,7 +25,7 @@ pub(super) enum Command {
     Resign { partition: PartitionIndex },
     ForgetTopic { topic: TopicName },
     Group { partition: PartitionIndex, group: GroupId, op: Op },
-    List { states: Vec<GroupState>, reply: To<Vec<GroupListing>> },
+    List { states: Vec<GroupState>, kinds: Vec<GroupType>, reply: To<Vec<GroupListing>> },
     Positions { reply: oneshot::Sender<Vec<Position>> },
 }
 
@@ -34,10 +37,12 @@ pub(super) enum Op {
     Heartbeat { beat: Heartbeat, reply: To<()> },
     Leave { leave: Leave, reply: To<Vec<Result<(), ErrorCode>>> },
     Commit { commit: CommitOffsets, reply: To<Vec<PartitionResult>> },
-    Fetch { partitions: Option<Vec<Partition>>, reply: To<Vec<FetchedOffset>> },
+    Fetch { fetch: FetchOffsets, reply: To<Vec<FetchedOffset>> },
     DeleteOffsets { partitions: Vec<Partition>, reply: To<Vec<PartitionResult>> },
     Delete { reply: To<()> },
     Describe { reply: To<GroupDescription> },
+    Consumer { beat: Box<ConsumerHeartbeat>, reply: To<ConsumerInstruction> },
+    DescribeConsumers { reply: To<ConsumerGroupDescription> },
 }
 
 impl Command {
@@ -65,6 +70,8 @@ impl Op {
             }
             Self::Fetch { reply, .. } => answer(reply, Err(code)),
             Self::Describe { reply } => answer(reply, Err(code)),
+            Self::Consumer { reply, .. } => answer(reply, Err(code)),
+            Self::DescribeConsumers { reply } => answer(reply, Err(code)),
         }
     }
 }
@@ -77,6 +84,7 @@ pub(super) struct Desk {
     syncs: BTreeMap<Waiter, To<Synced>>,
     offsets: BTreeMap<Waiter, To<Vec<PartitionResult>>>,
     deletions: BTreeMap<Waiter, To<()>>,
+    consumers: BTreeMap<Waiter, To<ConsumerInstruction>>,
 }
 
 impl Desk {
@@ -109,12 +117,19 @@ impl Desk {
         waiter
     }
 
+    pub(super) fn await_consumer(&mut self, to: To<ConsumerInstruction>) -> Waiter {
+        let waiter = self.number();
+        self.consumers.insert(waiter, to);
+        waiter
+    }
+
     pub(super) fn deliver(&mut self, reply: Reply) {
         match reply {
             Reply::Join(waiter, answer) => send(self.joins.remove(&waiter), answer),
             Reply::Sync(waiter, answer) => send(self.syncs.remove(&waiter), answer),
             Reply::Offsets(waiter, answer) => send(self.offsets.remove(&waiter), answer),
             Reply::Deleted(waiter, answer) => send(self.deletions.remove(&waiter), answer),
+            Reply::Consumer(waiter, answer) => send(self.consumers.remove(&waiter), answer),
         }
     }
 }

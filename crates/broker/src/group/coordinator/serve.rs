@@ -2,11 +2,12 @@
 
 use rafka_core::{ErrorCode, GroupId, PartitionIndex};
 
-use super::command::{Command, Op, answer};
+use super::command::{Command, Op, To, answer};
 use super::owner::Owner;
 use super::shard::{Phase, Shard};
+use crate::group::consumer::ops::{ConsumerHeartbeat, ConsumerInstruction, JOIN_EPOCH};
 use crate::group::machine::Group;
-use crate::group::ops::{GroupListing, GroupState, Position};
+use crate::group::ops::{GroupListing, GroupState, GroupType, Position};
 
 impl Owner {
     pub(super) fn obey(&mut self, command: Command) {
@@ -21,7 +22,7 @@ impl Owner {
                     Some(Phase::Ready(_)) => self.serve(partition, &group, op),
                 }
             }
-            Command::List { states, reply } => answer(reply, self.list(&states)),
+            Command::List { states, kinds, reply } => answer(reply, self.list(&states, &kinds)),
             Command::Positions { reply } => answer(reply, self.positions()),
         }
     }
@@ -56,10 +57,10 @@ impl Owner {
                 let waiter = self.desk.await_offsets(reply);
                 self.step(at, id, |group, turn| group.commit(commit, &topics, waiter, turn));
             }
-            Op::Fetch { partitions, reply } => {
+            Op::Fetch { fetch, reply } => {
                 let fresh = Group::new(id.clone());
                 let group = self.group(at, id).unwrap_or(&fresh);
-                answer(reply, Ok(group.fetch(partitions.as_deref())));
+                answer(reply, group.fetch(&fetch));
             }
             Op::DeleteOffsets { partitions, reply } => {
                 if self.group(at, id).is_none() {
@@ -81,7 +82,31 @@ impl Owner {
                 let described = self.group(at, id).map(Group::describe);
                 answer(reply, described.ok_or(ErrorCode::GroupIdNotFound));
             }
+            Op::Consumer { beat, reply } => self.beat(at, id, *beat, reply),
+            Op::DescribeConsumers { reply } => {
+                let described = self.log.topics().map(|topics| {
+                    let group = self.group(at, id);
+                    let described = group.and_then(|group| group.describe_consumers(&topics));
+                    described.ok_or(ErrorCode::GroupIdNotFound)
+                });
+                answer(reply, described.unwrap_or(Err(ErrorCode::NotCoordinator)));
+            }
         }
+    }
+
+    fn beat(
+        &mut self,
+        at: PartitionIndex,
+        id: &GroupId,
+        beat: ConsumerHeartbeat,
+        reply: To<ConsumerInstruction>,
+    ) {
+        let Some(topics) = self.log.topics() else {
+            answer(reply, Err(ErrorCode::NotCoordinator));
+            return;
+        };
+        let waiter = self.desk.await_consumer(reply);
+        self.step(at, id, |group, turn| group.consumer_heartbeat(beat, &topics, waiter, turn));
     }
 
     /// Whether there is no room for what the request brings. What is there already may change.
@@ -89,6 +114,7 @@ impl Owner {
         let group = self.group(at, id);
         let brings_more = match op {
             Op::Join { join, .. } => join.member.is_empty(),
+            Op::Consumer { beat, .. } => beat.member_epoch == JOIN_EPOCH,
             Op::Commit { commit, .. } => commit.offsets.iter().any(|offset| {
                 let at = (offset.topic.clone(), offset.partition);
                 group.is_none_or(|group| group.offsets.get(&at).is_none())
@@ -113,14 +139,19 @@ impl Owner {
         }
     }
 
-    fn list(&self, states: &[GroupState]) -> Result<Vec<GroupListing>, ErrorCode> {
+    fn list(
+        &self,
+        states: &[GroupState],
+        kinds: &[GroupType],
+    ) -> Result<Vec<GroupListing>, ErrorCode> {
         let mut listed = Vec::new();
         for Shard { phase, .. } in self.shards.values() {
             let Phase::Ready(groups) = phase else {
                 return Err(ErrorCode::CoordinatorLoadInProgress);
             };
             let all = groups.by_id.values().map(|slot| slot.group.listing());
-            listed.extend(all.filter(|it| states.is_empty() || states.contains(&it.state)));
+            let wanted = all.filter(|it| kinds.is_empty() || kinds.contains(&it.kind));
+            listed.extend(wanted.filter(|it| states.is_empty() || states.contains(&it.state)));
         }
         listed.sort_by(|left: &GroupListing, right| left.group.cmp(&right.group));
         Ok(listed)

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use super::*;
 use crate::group::Topics;
 use crate::group::ops::LeavingMember;
-use crate::group::tests::{SECOND, again, assignments, commit, group_id, newcomer, sync, topic};
+use crate::group::tests::{
+    SECOND, again, all_but, assignments, commit, group_id, newcomer, sync, topic,
+};
 
 const PARTITIONS: u32 = 4;
 
@@ -88,7 +90,8 @@ impl OffsetsLog for MemoryLog {
 
     fn topics(&self) -> Option<Topics> {
         let gone = self.gone.lock().clone();
-        Some(Topics::new(move |name| (!gone.contains(name)).then_some(1)))
+        let gone: Vec<&str> = gone.iter().map(TopicName::as_str).collect();
+        Some(all_but(&gone))
     }
 
     fn ensure_topic(&self) -> BoxFuture<'static, Result<u32, Error>> {
@@ -182,6 +185,7 @@ impl Node {
         let fetch = FetchOffsets {
             group: group_id("g"),
             partitions: Some(vec![(topic("t"), PartitionIndex(0))]),
+            member: None,
         };
         let fetched = self.coordinator.fetch_offsets(fetch).await.expect("it can be asked");
         fetched[0].committed.as_ref().map(|committed| committed.offset.0)
@@ -241,9 +245,9 @@ async fn two_members_share_the_work_and_a_silent_one_loses_its_part() {
     let leave = LeavingMember { id: ids[0].clone(), instance: None };
     let left = groups.leave(Leave { group: group_id("g"), members: vec![leave] }).await;
     assert_eq!(left.expect("it is known")[0].result, Ok(()));
-    let listed = groups.list(vec![GroupState::Empty]).await.expect("all is loaded");
+    let listed = groups.list(vec![GroupState::Empty], Vec::new()).await.expect("all is loaded");
     assert_eq!(listed.len(), 1);
-    assert_eq!(groups.list(vec![GroupState::Stable]).await.expect("all is loaded"), []);
+    assert_eq!(groups.list(vec![GroupState::Stable], Vec::new()).await.expect("all is loaded"), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,13 +266,13 @@ async fn only_the_leader_of_a_groups_partition_serves_it_and_only_once_it_is_loa
     let groups = &node.coordinator;
     assert_eq!(join_code(groups.join(newcomer(&["t"])).await), 16);
     assert_eq!(code(node.commit(1).await), 16);
-    assert_eq!(groups.list(Vec::new()).await, Ok(Vec::new()));
+    assert_eq!(groups.list(Vec::new(), Vec::new()).await, Ok(Vec::new()));
 
     log.is_reading_held.send_replace(true);
     node.lead_all(1).await;
     assert_eq!(join_code(groups.join(newcomer(&["t"])).await), 14);
     assert_eq!(code(groups.describe(group_id("g")).await), 14);
-    assert_eq!(code(groups.list(Vec::new()).await), 14);
+    assert_eq!(code(groups.list(Vec::new(), Vec::new()).await), 14);
     log.is_reading_held.send_replace(false);
     settle().await;
     assert_eq!(join_code(groups.join(newcomer(&["t"])).await), 0);
@@ -505,5 +509,9 @@ async fn errors_name_the_group() {
     assert_eq!(code(node.coordinator.delete_offsets(delete).await), 69);
     assert_eq!(code(node.coordinator.heartbeat(beat("m", 1)).await), 25);
     assert_eq!(node.fetched().await, None, "who is not known has committed nothing");
-    assert_eq!(node.coordinator.list(Vec::new()).await, Ok(Vec::new()), "and none of it stays");
+    assert_eq!(
+        node.coordinator.list(Vec::new(), Vec::new()).await,
+        Ok(Vec::new()),
+        "and none of it stays"
+    );
 }

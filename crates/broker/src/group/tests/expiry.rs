@@ -89,7 +89,7 @@ fn a_stable_group_comes_back_out_of_the_log_as_it_was() {
     bench.pass(5 * SECOND);
     let mut again = bench.reloaded().expect("the group is in the log");
     assert_eq!(again.describe(), bench.group.describe());
-    assert_eq!(again.fetch(None), bench.group.fetch(None));
+    assert_eq!(again.fetch(&everything()), bench.group.fetch(&everything()));
     assert_eq!(members(&again), members(&bench.group));
     again.roster.check();
     // The members have their whole session timeout again, and are then out.

@@ -37,7 +37,8 @@ impl Policy {
         owned: &BTreeSet<Owned>,
     ) -> Result<Vec<(Owned, Result<Offset, Error>)>, Error> {
         let partitions: Vec<Owned> = owned.iter().cloned().collect();
-        let fetch = FetchOffsets { group: group.clone(), partitions: Some(partitions) };
+        let fetch =
+            FetchOffsets { group: group.clone(), partitions: Some(partitions), member: None };
         let fetched = broker.groups().fetch_offsets(fetch).await?;
         let mut positions = Vec::with_capacity(fetched.len());
         for FetchedOffset { topic, partition, committed } in fetched {

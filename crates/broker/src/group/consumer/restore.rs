@@ -1,0 +1,100 @@
+//! Pure: a next-generation group back out of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rafka_core::{TopicName, TopicPartition};
+
+use super::reconcile::{Current, Progress};
+use super::record::{self, Entry};
+use super::{Consumers, Member, Share};
+use crate::group::effects::Turn;
+use crate::group::machine::{Group, State};
+
+/// What the log has said of a next-generation group so far.
+#[derive(Debug, Default)]
+pub(in crate::group) struct Found {
+    group: Option<(i32, i64)>,
+    members: BTreeMap<String, record::Member>,
+    target_epoch: i32,
+    targets: BTreeMap<String, Share>,
+    current: BTreeMap<String, Current>,
+    regexes: BTreeMap<String, BTreeSet<TopicName>>,
+}
+
+impl Found {
+    pub(in crate::group) fn note(&mut self, entry: Entry) {
+        match entry {
+            Entry::Group(value) => self.group = value,
+            Entry::TargetEpoch(value) => self.target_epoch = value.unwrap_or(0),
+            Entry::Member(id, value) => set(&mut self.members, id, value.map(|member| *member)),
+            Entry::Target(id, value) => set(&mut self.targets, id, value),
+            Entry::Current(id, value) => set(&mut self.current, id, value),
+            Entry::Regex(pattern, value) => set(&mut self.regexes, pattern, value),
+        }
+    }
+
+    /// Whether there is such a group.
+    pub(in crate::group) fn is_there(&self) -> bool {
+        self.group.is_some()
+    }
+}
+
+fn set<T>(map: &mut BTreeMap<String, T>, key: String, value: Option<T>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+/// Keeps what is not in `owned`, and adds it there.
+fn keep_new(share: &mut Share, owned: &mut BTreeSet<TopicPartition>) {
+    for (topic, partitions) in share.iter_mut() {
+        let topic = *topic;
+        partitions.retain(|at| owned.insert(TopicPartition { topic, partition: *at }));
+    }
+    share.retain(|_, partitions| !partitions.is_empty());
+}
+
+impl Group {
+    /// Takes over what the log says of the next-generation group.
+    ///
+    /// Its members have their whole session timeout from now on, and those that were asked to let
+    /// partitions go their whole rebalance timeout.
+    pub(in crate::group) fn restore_consumers(&mut self, mut found: Found, turn: &Turn<'_>) {
+        let Some((epoch, topics_hash)) = found.group else { return };
+        let target_epoch = found.target_epoch.min(epoch);
+        let mut consumers = Consumers { epoch, topics_hash, target_epoch, ..Consumers::default() };
+        // If a refused write left two owners of a partition in the log, the one in the later epoch has
+        // it, and has it before one that was to let it go: nobody was given it before it was free.
+        let current = |id: &String| found.current.get(id).cloned().unwrap_or_else(Current::new);
+        let mut members: Vec<_> =
+            found.members.into_iter().map(|(id, it)| (current(&id), id, it)).collect();
+        members.sort_by_key(|(current, ..)| std::cmp::Reverse(current.epoch));
+        let mut owned = BTreeSet::new();
+        members.iter_mut().for_each(|(current, ..)| keep_new(&mut current.assigned, &mut owned));
+        members.iter_mut().for_each(|(current, ..)| keep_new(&mut current.revoking, &mut owned));
+        for (current, id, record::Member(profile)) in members {
+            let instance = profile.instance.as_ref();
+            if instance.is_some_and(|instance| consumers.statics.contains_key(instance)) {
+                continue;
+            }
+            let is_revoking = current.progress == Progress::Revoking;
+            let revoke_by = is_revoking.then(|| turn.now + profile.rebalance_timeout);
+            let expires_at = turn.now + turn.settings.group_consumer_session_timeout;
+            let target = found.targets.remove(&id).unwrap_or_default();
+            let id: Arc<str> = id.into();
+            consumers.insert(&id, Member { profile, current, expires_at, revoke_by });
+            consumers.target.insert(id, target);
+        }
+        consumers.regexes = found.regexes;
+        consumers.forget_unused_regexes();
+        self.is_recorded = true;
+        self.protocol_type = Some(rafka_core::consumer_protocol::PROTOCOL_TYPE.to_owned());
+        if !consumers.is_empty() {
+            self.state = State::Consuming;
+            self.subscribed = Some(consumers.subscribed());
+        }
+        self.consumers = Some(Box::new(consumers));
+    }
+}
