@@ -7,8 +7,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rafka="${RAFKA_BIN:-${CARGO_TARGET_DIR:-target}/release/rafka}"
 work="$(mktemp -d "${TMPDIR:-/tmp}/rafka-script-XXXXXX")"
 node_pid=""
-# A control group that the node shall start in, if any.
-node_group=""
 step="starting"
 
 say() { printf '%s\n' "$*"; }
@@ -30,8 +28,7 @@ finish() {
         wait "$node_pid" 2>/dev/null || true
     fi
     rm -rf "$work"
-    [[ -z "$node_group" ]] || rmdir "$node_group"
-    if [[ $code -ne 0 ]]; then
+    if [[ $code -ne 0 && $code -ne 77 ]]; then
         printf 'FAILED while: %s\n' "$step" >&2
     fi
     exit "$code"
@@ -65,7 +62,6 @@ is_ready() {
 start_node() {
     : >"$work/ready"
     (
-        [[ -z "$node_group" ]] || echo "$BASHPID" >"$node_group/cgroup.procs"
         exec "$rafka" serve --output json --data-dir "$work/data" --http-listen 127.0.0.1:0 \
             --grpc-listen "${RAFKA_BROKERS:-127.0.0.1:0}" "$@"
     ) >"$work/ready" 2>>"$work/node.log" &
