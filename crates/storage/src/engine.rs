@@ -140,6 +140,10 @@ pub enum Error {
     /// The id names no open log: it was deleted.
     #[error("log {0} is not open")]
     UnknownLog(LogId),
+    /// A truncation of the log failed half-way: it ends where it did not, until a truncation
+    /// succeeds.
+    #[error("a truncation of log {0} was not finished: truncate it again")]
+    Truncating(LogId),
     /// A file could not be read or written.
     #[error("cannot {verb} {path}")]
     Io {
@@ -290,7 +294,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Appends batches at the end of the log, all or none. Does not block.
     ///
     /// # Errors
-    /// If the disk is full, the engine has failed, or the log is not open.
+    /// If the disk is full, the engine has failed, the log is not open, or a truncation of it was
+    /// not finished.
     ///
     /// # Panics
     /// If the offsets do not ascend from the log's end: that would be the caller's bug. Gaps are
@@ -357,7 +362,7 @@ pub trait Engine: Send + Sync + 'static {
     /// it may lie below `end`, at a batch's edge. A pending append above it is never reported.
     ///
     /// # Errors
-    /// If it cannot be made durable.
+    /// If it cannot be made durable. The log takes no appends then, until a truncation succeeds.
     fn truncate(&self, log: LogId, end: Offset) -> Result<Bounds, Error>;
 
     /// Makes `start` the first readable offset. Blocks until that is durable.

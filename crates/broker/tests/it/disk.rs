@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use rafka_broker::offsets::Spec;
 use rafka_core::{ByteSize, ErrorCode, TopicName};
+use rafka_storage::Engine as _;
 use rafka_storage::disk::Disk as _;
 use rafka_storage::disk::faulty::Verb;
 
 use crate::client::{
-    PRODUCER, WAIT, answer, bound, code, delete_records, fetch, from, numbered, position, produce,
-    produced, read_all, send, values,
+    PRODUCER, WAIT, answer, batch, bound, code, delete_records, fetch, from, numbered, position,
+    produce, produced, read_all, send, values,
 };
-use crate::node::{DIR, Node, small};
+use crate::node::{DIR, Node, TODAY, small};
 
 #[tokio::test]
 async fn after_a_failed_journal_write_nothing_is_acked_and_reads_go_on() {
@@ -179,7 +180,7 @@ async fn fill(node: &Node, topic: &TopicName) -> i64 {
 }
 
 fn numbered_large(node: &Node, sequence: i32) -> rafka_core::Batch {
-    let mut batch = crate::client::batch(node.place.clock.truth(), &[7; 8000]);
+    let mut batch = batch(node.place.clock.truth(), &[7; 8000]);
     batch.set_producer(PRODUCER, rafka_core::ProducerEpoch(0), sequence);
     batch
 }
@@ -220,6 +221,30 @@ async fn a_full_disk_refuses_appends_serves_all_else_and_recovers_without_a_rest
     // Nor does a restart on the full disk lose anything.
     let node = node.power_cut().await;
     assert_eq!(read_all(&node, &topic, 0).await, left);
+}
+
+#[tokio::test]
+async fn a_topic_change_that_finds_the_disk_full_is_carried_out_before_the_next() {
+    let node = Node::new(small()).await;
+    let kept = node.create_topic("kept", 1, &[]).await;
+    let logs = |node: &Node| node.engine.existing().expect("the manifest can be read").len();
+    node.place.disk.refuse_space("manifest", 0);
+    let topic = node.create_topic("orders", 2, &[]).await;
+    assert_eq!(logs(&node), 1, "it is agreed on, and there was no room for its logs");
+    let refused = produce(&node, &topic, batch(TODAY, b"early")).await;
+    assert_eq!(code(&refused), Some(ErrorCode::UnknownTopicOrPartition));
+    assert!(node.broker.failure().is_none(), "a full disk is no failure");
+    assert_eq!(produced(&node, &kept, b"goes on").await, 0);
+    let other = node.create_topic("more", 1, &[]).await;
+    assert_eq!(logs(&node), 4);
+    for topic in [&topic, &other] {
+        assert_eq!(produced(&node, topic, b"served").await, 0);
+    }
+    node.place.disk.refuse_space("manifest", 0);
+    node.broker.delete_topic(other.into()).await.expect("it is agreed on");
+    assert_eq!(logs(&node), 4, "there was no room to note it");
+    node.create_topic("most", 1, &[]).await;
+    assert_eq!(logs(&node), 4, "one was deleted, one created");
 }
 
 #[tokio::test]

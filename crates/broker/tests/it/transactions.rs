@@ -13,10 +13,11 @@ use rafka_broker::produce::{Acks, PartitionBatches, Request, Transaction, Transa
 use rafka_broker::{Error, Markers, Pending, Registrations, TopicRef};
 use rafka_core::batch::{BatchBuilder, EndMarker, Outcome};
 use rafka_core::compression::Compression;
+use rafka_core::producer_state::PRODUCER_BYTES;
 use rafka_core::rng::{self, RngExt as _};
 use rafka_core::{
-    Batch, Epoch, ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicName,
-    TopicPartition,
+    Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    TopicName, TopicPartition,
 };
 use tokio::sync::Notify;
 
@@ -357,6 +358,27 @@ async fn producers_are_described_and_an_open_transaction_outlives_their_expiry()
     assert_eq!(describe(&node), [(PRODUCER, Some(0), Some(2))]);
     let node = node.kill().await;
     assert_eq!(describe(&node), [(PRODUCER, Some(0), Some(2))]);
+}
+
+#[tokio::test]
+async fn open_transactions_take_a_bounded_memory_and_more_wait_for_their_ends() {
+    let mut settings = small();
+    settings.broker.producers_bytes_max = Some(ByteSize::mib(1));
+    let count = ByteSize::mib(1).as_usize() / PRODUCER_BYTES;
+    let all: Vec<ProducerId> = (0..).take(count + 1).map(ProducerId).collect();
+    let (newest, others) = all.split_last().expect("there are many");
+    let (node, _) = node_with(Node::new(settings).await, &all).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    for id in others {
+        written(&node, &topic, *id, 0).await;
+    }
+    let refused = write(&node, &topic, transactional(&node, *newest, EPOCH, 0)).await;
+    assert_eq!(code(&refused), Some(ErrorCode::RequestTimedOut));
+    assert_eq!(node.broker.producer_count(), count);
+    written(&node, &topic, others[0], 1).await;
+    ended(&node, &topic, others[1], Outcome::Commit).await;
+    written(&node, &topic, *newest, 0).await;
+    assert_eq!(node.broker.producer_count(), count, "whose transaction has ended may be forgotten");
 }
 
 /// One producer, and what its coordinator has durably decided.

@@ -67,6 +67,7 @@ struct State {
     capacity: Option<ByteSize>,
     faults: Vec<Fault>,
     changes: u64,
+    bytes_read: u64,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ struct Fault {
     verb: Verb,
     name: String,
     after: u64,
+    error: fn() -> io::Error,
 }
 
 impl FaultyDisk {
@@ -90,6 +92,7 @@ impl FaultyDisk {
             capacity: None,
             faults: Vec::new(),
             changes: 0,
+            bytes_read: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -128,10 +131,24 @@ impl FaultyDisk {
         self.state.lock().changes
     }
 
+    /// How many bytes were read so far: the work of whoever searches a file.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state.lock().bytes_read
+    }
+
     /// Lets one call fail with an I/O error: of those of `verb` on a path that contains `name`, the
     /// one after `after` that succeed.
     pub fn fail(&self, verb: Verb, name: &str, after: u64) {
-        self.state.lock().faults.push(Fault { verb, name: name.to_owned(), after });
+        let error = || rustix::io::Errno::IO.into();
+        self.state.lock().faults.push(Fault { verb, name: name.to_owned(), after, error });
+    }
+
+    /// Lets one write find the disk full, as if others took the space for a moment: of those to a
+    /// path that contains `name`, the one after `after` that succeed.
+    pub fn refuse_space(&self, name: &str, after: u64) {
+        let (verb, name) = (Verb::Write, name.to_owned());
+        self.state.lock().faults.push(Fault { verb, name, after, error: full });
     }
 
     /// Bounds the disk: the lengths of all files together stay within `capacity`.
@@ -207,8 +224,7 @@ impl State {
             }
         }
         if let Some(index) = due {
-            self.faults.remove(index);
-            return Err(rustix::io::Errno::IO.into());
+            return Err((self.faults.remove(index).error)());
         }
         Ok(())
     }

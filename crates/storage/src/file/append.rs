@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rafka_core::{Batch, ByteSize, Timestamp};
 
 use super::Inner;
-use super::log::{Log, State};
+use super::log::{Log, Phase, State};
 use crate::disk;
 use crate::journal::{Entry, Sequence};
 use crate::tail::end_after;
@@ -34,6 +34,9 @@ impl Inner {
         self.shared.space.check()?;
         let mut state = log.state.lock();
         state.check_open(log.id)?;
+        if matches!(state.phase, Phase::Truncating(_)) {
+            return Err(Error::Truncating(log.id).into());
+        }
         end_after(state.end, batches);
         self.check_sizes(batches)?;
         if batches.is_empty() {

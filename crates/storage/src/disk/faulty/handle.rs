@@ -42,7 +42,9 @@ impl File for Handle {
         let state = &mut *self.disk.state.lock();
         self.check_alive(state)?;
         state.begin(Verb::Read, &self.path)?;
-        Ok(self.image.lock().read(position, out))
+        let read = self.image.lock().read(position, out);
+        state.bytes_read += read as u64;
+        Ok(read)
     }
 
     fn write_at(&self, position: u64, data: &[u8]) -> io::Result<()> {

@@ -112,6 +112,36 @@ fn a_failed_read_is_that_reads_alone() {
     assert!(bench.reports.failures().is_empty(), "a failed read ends nothing");
 }
 
+#[test]
+fn a_log_takes_nothing_behind_a_truncation_that_failed_until_one_succeeds() {
+    let (mut bench, log) = bench();
+    let mut batches = append(&bench, log, 30, 300);
+    bench.engine.step();
+    bench.engine.flush().expect("the disk works");
+    bench.disk.kill();
+    bench.reopen().expect("sound");
+    open(&bench, sample::small_segments());
+    // What is left of the last segment cannot be told.
+    bench.disk.fail(Verb::Read, ".log", 0);
+    assert!(bench.engine.truncate(log, Offset(28)).is_err());
+    let end = bench.engine.bounds(log).expect("open").end;
+    let refused = bench.engine.append(log, &[sample::batch(end, b"v")], NOW);
+    assert!(
+        matches!(refused, Err(AppendError::Failed(Error::Truncating(id))) if id == log),
+        "{refused:?}"
+    );
+    let left = bench.engine.truncate(log, Offset(28)).expect("the disk works again");
+    assert_eq!(left.end, Offset(28));
+    batches.truncate(28);
+    batches.extend(append(&bench, log, 2, 100));
+    assert!(read_all(&bench, log) == batches);
+    bench.engine.step();
+    bench.disk.kill();
+    bench.reopen().expect("sound");
+    open(&bench, sample::small_segments());
+    assert!(read_all(&bench, log) == batches);
+}
+
 /// Fills the disk until appends are refused.
 fn fill(bench: &Bench, log: LogId) -> Vec<Batch> {
     let mut batches = Vec::new();

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rafka_core::ByteSize;
 use rafka_core::rng::{self, RngExt as _};
 
-use super::super::{Sequence, dump};
+use super::super::{Sequence, Settings, dump};
 use super::world::{World, append, disk, offsets, scan, small};
 use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
@@ -126,6 +127,36 @@ fn recovery_is_idempotent_and_a_record_cannot_be_forged_in_a_payload() {
     let (second, again) = scan(&disk, Durability::Fsync, &small()).unwrap();
     assert_eq!((first.end(), &replayed), (second.end(), &again));
     assert_eq!(offsets(&replayed), [0, 1, 2]);
+}
+
+#[test]
+fn what_looks_like_records_behind_the_end_costs_recovery_no_reading() {
+    // More than is read at once.
+    let settings =
+        Settings { file_bytes: ByteSize::mib(4), bytes_max: ByteSize::mib(16), ..small() };
+    let work = |forge: &dyn Fn(&mut [u8])| {
+        let disk = disk(6);
+        let world = World::open_with(&disk, Durability::Fsync, &settings, Sequence(0)).unwrap();
+        world.submit(0, 10);
+        world.journal.settle();
+        disk.crash();
+        let path = world.files("wal").remove(0);
+        let mut content = disk.contents(&path);
+        content.chunks_mut(4096).skip(2).for_each(forge);
+        disk.put(&path, &content);
+        let before = disk.bytes_read();
+        let (recovery, replayed) = scan(&disk, Durability::Fsync, &settings).unwrap();
+        assert_eq!((recovery.end(), offsets(&replayed)), (Sequence(2), vec![0]));
+        disk.bytes_read() - before
+    };
+    let empty = work(&|_| {});
+    let hostile = work(&|block| {
+        // A length of half the file, and a durable sequence that nobody reached.
+        block[..4].copy_from_slice(&2_000_000_u32.to_le_bytes());
+        block[8..24].copy_from_slice(&[0x7f; 16]);
+        block[32] = 1;
+    });
+    assert!(0 < empty && hostile <= empty, "{hostile} bytes were read instead of {empty}");
 }
 
 /// Reads a damaged journal: it may be refused, or opens twice alike. Never a panic.
