@@ -107,16 +107,19 @@ fn a_truncation_that_failed_halfway_is_finished_by_the_next() {
     assert!(bench.engine.truncate(log, Offset(10)).is_err());
     bench.reports.forget(log);
     let new = sample::batch_of(Offset(10), Epoch(1), &[(NOW, None, Some(b"new".as_slice()))]);
-    bench.engine.append(log, std::slice::from_ref(&new), NOW).expect("there is room");
+    assert!(bench.engine.append(log, std::slice::from_ref(&new), NOW).is_err());
     bench.engine.step();
     bench.engine.flush().expect("what is cut halfway is left alone");
-    let expected: Vec<Batch> = (0..10).map(batch).chain([new]).collect();
-    let read = |from: i64| {
-        bench.engine.read(log, Offset(from), Offset(11), ByteSize::mib(1)).expect("whole")
+    let expected: Vec<Batch> = (0..10).map(batch).chain([new.clone()]).collect();
+    let read = |below: i64| {
+        bench.engine.read(log, Offset(0), Offset(below), ByteSize::mib(1)).expect("whole")
     };
-    assert_eq!(read(0), expected[..10], "up to where it was cut");
-    assert_eq!(read(10), expected[10..], "and never what was cut off");
-    bench.engine.truncate(log, Offset(11)).expect("the disk works again");
+    assert_eq!(read(20), expected[..10], "up to where it was cut");
+    bench.engine.truncate(log, Offset(10)).expect("the disk works again");
+    bench.engine.append(log, &[new], NOW).expect("there is room");
+    bench.engine.step();
+    let found = bench.engine.read(log, Offset(10), Offset(11), ByteSize::mib(1)).expect("whole");
+    assert_eq!(found, expected[10..], "and never what was cut off");
     bench.engine.flush().expect("the disk works");
-    assert_eq!(read(0), expected);
+    assert_eq!(read(11), expected);
 }
