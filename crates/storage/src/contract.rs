@@ -28,7 +28,7 @@ pub use promises::{
 pub use reports::Reports;
 pub use transactions::{
     compaction_drops_what_was_aborted_and_later_its_marker,
-    transactions_are_known_wherever_their_batches_are,
+    compaction_is_not_seen_by_committed_readers, transactions_are_known_wherever_their_batches_are,
 };
 
 /// An engine under test, and what a test must be able to do to it.
@@ -77,6 +77,16 @@ macro_rules! contract_suite {
         fn random_histories_match_the_model() {
             for seed in 0..$histories {
                 $crate::contract::random_histories_match_the_model(&mut $make(seed), seed);
+            }
+        }
+
+        #[test]
+        fn compaction_is_not_seen_by_committed_readers() {
+            for seed in 0..$histories {
+                $crate::contract::compaction_is_not_seen_by_committed_readers(
+                    &mut $make(seed),
+                    seed,
+                );
             }
         }
     };

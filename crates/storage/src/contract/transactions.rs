@@ -1,10 +1,11 @@
 //! The promises on transactions, one test each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rafka_core::batch::{EndMarker, Outcome};
+use rafka_core::rng::{self, Rng, RngExt as _};
 use rafka_core::{Batch, ByteSize, Epoch, Offset, ProducerId, Timestamp};
 
 use super::{Subject, sample};
@@ -197,4 +198,111 @@ pub fn compaction_drops_what_was_aborted_and_later_its_marker(subject: &mut dyn 
         &[sample::batch_of(Offset(7), Epoch(0), &[(NOW, Some(b"a"), Some(b"7"))])],
     );
     assert_eq!(clean(subject, later), (vec![6, 7], vec![]));
+}
+
+/// Whatever transactions there are, and however often the log is compacted and the engine started
+/// again: a reader of what is committed finds the latest committed value of every key, and never an
+/// aborted one, wherever it begins.
+///
+/// # Panics
+/// If the engine does not keep it.
+pub fn compaction_is_not_seen_by_committed_readers(subject: &mut dyn Subject, seed: u64) {
+    let mut rng = rng::from_seed(seed);
+    let settings = LogSettings {
+        cleanup: Cleanup { delete: false, compact: true },
+        segment_bytes: ByteSize(rng.random_range(200..2000)),
+        cleanable_ratio_min: 0.0,
+        delete_retention: Duration::from_secs(100),
+        ..LogSettings::default()
+    };
+    let (_, log, _) = open(subject, settings.clone());
+    let mut now = NOW;
+    let mut history = History::default();
+    for _ in 0..rng.random_range(20..120) {
+        now = now.plus(Duration::from_secs(rng.random_range(0..40)));
+        let batch = history.next(&mut rng);
+        subject.engine().append(log, &[batch], now).expect("there is room");
+        let chance = rng.random_range(0..8);
+        if 2 < chance {
+            continue;
+        }
+        subject.settle();
+        if chance < 2 {
+            subject.flush();
+        } else {
+            subject.restart();
+            open(subject, settings.clone());
+        }
+        if chance == 1 {
+            let below = history.last_stable_offset();
+            subject.engine().clean(log, below, now).expect("the disk works");
+        }
+    }
+    subject.settle();
+    let engine = subject.engine();
+    for from in [0, rng.random_range(0..history.end.0), rng.random_range(0..history.end.0)] {
+        let seen: BTreeSet<i64> =
+            committed(engine.as_ref(), log, Offset(from)).into_iter().collect();
+        history.check(&seen, from, seed);
+    }
+}
+
+/// What was written in transactions: the key and offset of each record.
+#[derive(Default)]
+struct History {
+    end: Offset,
+    /// Of each producer: how many batches it wrote, and what in its open transaction.
+    producers: [(i32, Vec<(u8, i64)>); 3],
+    /// The last record of each key that was committed.
+    latest: BTreeMap<u8, i64>,
+    committed: BTreeSet<i64>,
+}
+
+impl History {
+    /// Another batch of some producer, or the end of its transaction.
+    fn next(&mut self, rng: &mut Rng) -> Batch {
+        let index = rng.random_range(0..3);
+        let (id, end) = ([FIRST, SECOND, THIRD][index], self.end);
+        let (sequence, open) = &mut self.producers[index];
+        let batch = if open.is_empty() || rng.random_ratio(2, 3) {
+            let key = rng.random_range(0..6);
+            open.push((key, end.0));
+            *sequence += 1;
+            sample::transactional(end, id, *sequence - 1, &[key])
+        } else {
+            let abort = rng.random_bool(0.5);
+            for (key, offset) in open.drain(..).filter(|_| !abort) {
+                self.committed.insert(offset);
+                let latest = self.latest.entry(key).or_insert(offset);
+                *latest = offset.max(*latest);
+            }
+            let outcome = if abort { Outcome::Abort } else { Outcome::Commit };
+            sample::marker(end, Epoch(0), id, outcome)
+        };
+        self.end = batch.next_offset();
+        batch
+    }
+
+    fn open(&self) -> impl Iterator<Item = i64> + '_ {
+        self.producers.iter().flat_map(|(_, open)| open.iter().map(|(_, offset)| *offset))
+    }
+
+    fn last_stable_offset(&self) -> Offset {
+        self.open().min().map_or(self.end, Offset)
+    }
+
+    /// Holds what a reader saw from an offset on against what was committed.
+    fn check(&self, seen: &BTreeSet<i64>, from: i64, seed: u64) {
+        // The engine shows what is undecided: to stop before it is the caller's business.
+        let undecided: BTreeSet<i64> = self.open().collect();
+        for offset in seen.difference(&undecided) {
+            assert!(self.committed.contains(offset), "seed {seed} from {from}: {offset} is seen");
+        }
+        for (key, offset) in self.latest.iter().filter(|(_, offset)| from <= **offset) {
+            assert!(
+                seen.contains(offset),
+                "seed {seed} from {from}: key {key} at {offset} is lost"
+            );
+        }
+    }
 }

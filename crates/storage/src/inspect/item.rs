@@ -109,6 +109,8 @@ pub enum Item {
         epochs: Vec<(Epoch, Offset)>,
         /// How many idempotent producers are known below its end.
         producers: usize,
+        /// Where the transactions begin that are open there, and whose they are.
+        open_transactions: Vec<(Offset, ProducerId)>,
     },
     /// What the manifest says of a segment of the log before.
     LogSegment {
@@ -284,7 +286,12 @@ impl Item {
             return Ok(());
         };
         write!(f, ", compacted below {compacted}, covers {covered_fsync}/{covered_os}")?;
-        write!(f, ", {} epochs, {producers} producers", epochs.len())
+        write!(f, ", {} epochs, {producers} producers", epochs.len())?;
+        let Self::Log { open_transactions, .. } = self else { return Ok(()) };
+        for (first, producer) in open_transactions {
+            write!(f, ", transaction of {producer} open since {first}")?;
+        }
+        Ok(())
     }
 
     pub(super) fn of_identity(identity: &Identity) -> Self {
@@ -329,6 +336,7 @@ impl Item {
             compacted: checkpoint.compacted,
             epochs: checkpoint.epochs.entries().to_vec(),
             producers: producers.len(),
+            open_transactions: producers.open().collect(),
         }
     }
 
