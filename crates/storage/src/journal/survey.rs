@@ -141,6 +141,12 @@ impl Process {
             Some(_) => Ok(end),
             None => {
                 self.check_hole(&mut readers, end)?;
+                tracing::info!(
+                    file = %path_end.display(),
+                    byte = self.end.1,
+                    next = %end,
+                    "the journal ends here: nothing behind it was durable"
+                );
                 Ok(end)
             }
         }
