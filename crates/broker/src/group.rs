@@ -35,7 +35,7 @@ pub use ops::{
     Protocol, Sync, Synced,
 };
 pub use record::{OFFSETS_TOPIC, partition_of};
-pub use settings::Settings;
+pub use settings::{MigrationPolicy, Settings};
 
 #[cfg(test)]
 mod tests;

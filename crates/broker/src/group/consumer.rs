@@ -7,7 +7,9 @@
 //! has it. If the log refuses, it stays dirty, and goes with the next change.
 
 mod assignor;
+mod classic;
 mod heartbeat;
+mod migrate;
 pub(super) mod ops;
 mod persist;
 mod reconcile;
@@ -24,10 +26,14 @@ use std::time::Duration;
 use rafka_core::{PartitionIndex, Time, TopicId, TopicName, TopicPartition};
 
 use assignor::{Assignor, Candidate, Share};
+use classic::Classic;
 use persist::Dirty;
 pub(super) use persist::Persisting;
 use reconcile::{Current, Progress};
 pub(super) use restore::Found;
+
+use super::Settings;
+use super::effects::Turn;
 
 /// What a member or a partition costs beside its texts: generous guesses.
 const MEMBER_BYTES: usize = 512;
@@ -64,7 +70,7 @@ struct Member {
     current: Current,
     /// When it is taken for dead.
     expires_at: Time,
-    /// When it must have let go of what it shall not own.
+    /// When it must have let go of what it shall not own, or have joined again as it was told to.
     revoke_by: Option<Time>,
 }
 
@@ -79,6 +85,8 @@ struct Profile {
     topics: BTreeSet<TopicName>,
     regex: Option<String>,
     assignor: Option<Assignor>,
+    /// Present while it speaks the classic protocol.
+    classic: Option<Classic>,
 }
 
 impl Member {
@@ -88,10 +96,20 @@ impl Member {
 
     fn bytes(&self, id: &str) -> usize {
         let Profile { instance, rack, client_id, client_host, topics, regex, .. } = &self.profile;
+        let protocols = self.profile.classic.iter().flat_map(|classic| &classic.protocols);
+        let classic: usize = protocols.map(|it| it.name.len() + it.metadata.len() + 64).sum();
         let topics: usize = topics.iter().map(|topic| topic.as_str().len() + 64).sum();
         let texts = [rack.as_deref(), regex.as_deref(), instance.as_deref()];
         let texts: usize = texts.into_iter().flatten().map(str::len).sum();
-        MEMBER_BYTES + id.len() + client_id.len() + client_host.len() + topics + texts
+        MEMBER_BYTES + id.len() + client_id.len() + client_host.len() + topics + texts + classic
+    }
+}
+
+impl Profile {
+    /// After how much silence the member is taken for dead.
+    fn session_timeout(&self, settings: &Settings) -> Duration {
+        let own = self.classic.as_ref().map(|classic| classic.session_timeout);
+        own.unwrap_or(settings.group_consumer_session_timeout)
     }
 }
 
@@ -159,8 +177,9 @@ impl Consumers {
     }
 
     /// The member has shown life.
-    fn touch(&mut self, id: &Arc<str>, expires_at: Time) {
+    fn touch(&mut self, id: &Arc<str>, turn: &Turn<'_>) {
         let Some(member) = self.members.get_mut(id) else { return };
+        let expires_at = turn.now + member.profile.session_timeout(turn.settings);
         self.deadlines.remove(&(member.due(), Arc::clone(id)));
         member.expires_at = expires_at;
         self.deadlines.insert((member.due(), Arc::clone(id)));
@@ -169,13 +188,18 @@ impl Consumers {
     /// Takes a member out for good.
     fn remove(&mut self, id: &Arc<str>) {
         if self.take(id).is_some() {
-            self.target.remove(id);
-            self.dirty.note_member(id);
-            self.dirty.targets.insert(Arc::clone(id));
-            self.dirty.current.insert(Arc::clone(id));
-            self.forget_unused_regexes();
-            self.bump();
+            self.forget_member(id);
         }
+    }
+
+    /// Forgets the rest of a member that is none any more.
+    fn forget_member(&mut self, id: &Arc<str>) {
+        self.target.remove(id);
+        self.dirty.note_member(id);
+        self.dirty.targets.insert(Arc::clone(id));
+        self.dirty.current.insert(Arc::clone(id));
+        self.forget_unused_regexes();
+        self.bump();
     }
 
     fn bump(&mut self) {

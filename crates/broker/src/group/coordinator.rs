@@ -141,6 +141,10 @@ impl Coordinator {
     /// A next-generation member (KIP-848) joins, shows that it lives, tells what changed, or leaves.
     /// Answered once what the answer says is durable.
     ///
+    /// A group of classic consumers becomes a next-generation group by it if the settings allow: its
+    /// members go on with [`join`](Self::join), [`sync`](Self::sync) and so on, which then answer at
+    /// once and without a leader.
+    ///
     /// # Errors
     /// Kafka's codes 14 to 16, 25, 42, 69, 81, 82, 110 to 112 and 128. After 25, 82 and 110 the
     /// member owns nothing any more. After 15 and 16 it may yet have joined or left.

@@ -64,6 +64,19 @@ pub(super) enum Reply {
     Consumer(Waiter, Result<ConsumerInstruction, ErrorCode>),
 }
 
+impl Reply {
+    /// The same answer, if what it rests on did not come about.
+    pub(super) fn refused(self, code: ErrorCode) -> Self {
+        match self {
+            Self::Join(waiter, _) => Self::Join(waiter, Err(Refusal::Code(code))),
+            Self::Sync(waiter, _) => Self::Sync(waiter, Err(code)),
+            Self::Offsets(waiter, _) => Self::Offsets(waiter, Err(code)),
+            Self::Deleted(waiter, _) => Self::Deleted(waiter, Err(code)),
+            Self::Consumer(waiter, _) => Self::Consumer(waiter, Err(code)),
+        }
+    }
+}
+
 impl Turn<'_> {
     pub(super) fn reply(&mut self, reply: Reply) {
         self.effects.replies.push(reply);

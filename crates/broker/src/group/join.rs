@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use super::effects::{Refusal, Reply, Turn, Waiter};
+use super::log::Topics;
 use super::machine::{Group, State, Write};
 use super::ops::{Join, Joined, JoinedMember};
 use super::roster::{Joining, Member, Profile};
@@ -29,23 +30,35 @@ pub(super) const ROSTER_BYTES_MAX: usize = 4 << 20;
 
 impl Group {
     /// A member wants to join. The answer may come now, or with the end of the rebalance.
-    pub(super) fn join(&mut self, join: Join, waiter: Waiter, turn: &mut Turn<'_>) {
-        if let Err(refusal) = self.try_join(join, waiter, turn) {
+    pub(super) fn join(
+        &mut self,
+        join: Join,
+        topics: &Topics,
+        waiter: Waiter,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Err(refusal) = self.try_join(join, topics, waiter, turn) {
             turn.reply(Reply::Join(waiter, Err(refusal)));
         }
     }
 
-    fn try_join(&mut self, join: Join, waiter: Waiter, turn: &mut Turn<'_>) -> Result<(), Refusal> {
+    fn try_join(
+        &mut self,
+        join: Join,
+        topics: &Topics,
+        waiter: Waiter,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Refusal> {
         check_request(&join, turn.settings)?;
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable.into());
         }
+        if self.is_consuming() {
+            return self.join_consumers(join, topics, waiter, turn);
+        }
         self.check_room(&join, turn.settings)?;
-        let is_same_kind = match self.state {
-            State::Empty => true,
-            State::Consuming => false,
-            _ => self.protocol_type.as_deref() == Some(join.protocol_type.as_str()),
-        };
+        let is_same_kind = self.state == State::Empty
+            || self.protocol_type.as_deref() == Some(join.protocol_type.as_str());
         if !is_same_kind || !self.roster.supports(&join.protocols) {
             return Err(ErrorCode::InconsistentGroupProtocol.into());
         }
@@ -267,7 +280,7 @@ fn check_request(join: &Join, settings: &Settings) -> Result<(), ErrorCode> {
 }
 
 /// As Kafka makes them: recognisable for people, unique by chance.
-fn new_member_id(join: &Join, rng: &mut Rng) -> Arc<str> {
+pub(super) fn new_member_id(join: &Join, rng: &mut Rng) -> Arc<str> {
     let unique = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
     let prefix = join.instance.as_deref().unwrap_or(&join.client_id);
     format!("{prefix}-{}", Uuid::hyphenated(unique)).into()

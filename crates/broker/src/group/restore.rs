@@ -7,7 +7,7 @@ use rafka_core::{Time, Timestamp};
 
 use super::Settings;
 use super::effects::{Ticket, Turn};
-use super::machine::{Group, State, Write};
+use super::machine::{Group, Preparing, State, Write};
 use super::offsets::{Entry, Partition};
 use super::ops::Protocol;
 use super::record::{self, GroupValue, MemberValue, OffsetValue};
@@ -78,6 +78,11 @@ impl Group {
         let leader = value.leader.as_deref().and_then(|leader| self.roster.id_of(leader));
         self.leader = leader.or_else(|| self.roster.iter().next().map(|(id, _)| Arc::clone(id)));
         self.subscribed = self.read_subscriptions();
+        if value.leader.is_none() {
+            // It has just become a classic group, and shared nothing out yet.
+            let complete_at = turn.now + self.roster.rebalance_timeout();
+            self.state = State::Preparing(Preparing { complete_at, initial: None });
+        }
     }
 
     /// Takes over an offset that the log holds. Its retention goes on from where it was.

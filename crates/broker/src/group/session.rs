@@ -8,13 +8,20 @@ use rafka_core::ErrorCode;
 
 use super::effects::{Reply, Ticket, Turn, Waiter};
 use super::join::ROSTER_BYTES_MAX;
+use super::log::Topics;
 use super::machine::{Group, State, Write};
 use super::ops::{Heartbeat, LeavingMember, Sync, Synced};
 
 impl Group {
     /// A member asks for its assignment. The answer may come once the leader's is durable.
-    pub(super) fn sync(&mut self, sync: Sync, waiter: Waiter, turn: &mut Turn<'_>) {
-        if let Err(code) = self.try_sync(sync, waiter, turn) {
+    pub(super) fn sync(
+        &mut self,
+        sync: Sync,
+        topics: &Topics,
+        waiter: Waiter,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Err(code) = self.try_sync(sync, topics, waiter, turn) {
             turn.reply(Reply::Sync(waiter, Err(code)));
         }
     }
@@ -22,11 +29,15 @@ impl Group {
     fn try_sync(
         &mut self,
         sync: Sync,
+        topics: &Topics,
         waiter: Waiter,
         turn: &mut Turn<'_>,
     ) -> Result<(), ErrorCode> {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if self.is_consuming() {
+            return self.sync_consumers(&sync, topics, waiter, turn);
         }
         self.check_member(&sync.member, sync.instance.as_deref())?;
         if sync.generation != self.generation {
@@ -138,6 +149,9 @@ impl Group {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
+        if self.is_consuming() {
+            return self.heartbeat_consumers(beat, turn);
+        }
         self.check_member(&beat.member, beat.instance.as_deref())?;
         if beat.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
@@ -167,6 +181,11 @@ impl Group {
     ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if self.is_consuming() {
+            let results = members.iter().map(|member| self.leave_consumers(member)).collect();
+            self.consumers_left(turn);
+            return Ok(results);
         }
         let before = self.roster.len();
         let results = members.iter().map(|member| self.leave_one(member, turn)).collect();

@@ -38,6 +38,11 @@ pub struct Settings {
     /// `group.consumer.heartbeat.interval.ms`.
     #[serde(with = "duration")]
     pub group_consumer_heartbeat_interval: Duration,
+    /// Whether a group of classic consumers becomes a next-generation group when a member of that kind
+    /// joins (`upgrade`), turns back when the last of them has gone (`downgrade`), both
+    /// (`bidirectional`) or neither (`disabled`). Default `bidirectional`. Kafka's
+    /// `group.consumer.migration.policy`.
+    pub group_consumer_migration_policy: MigrationPolicy,
     /// Members of one group, 1 to 10000; more are refused. Default 1000.
     /// Kafka's `group.max.size`.
     pub group_members_max: u32,
@@ -60,6 +65,30 @@ pub struct Settings {
     pub offsets_topic_partitions: u32,
 }
 
+/// Which groups change between the classic protocol and the next while they have members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationPolicy {
+    /// From the classic one to the next, and back.
+    Bidirectional,
+    /// From the classic one to the next only.
+    Upgrade,
+    /// From the next to the classic one only.
+    Downgrade,
+    /// None.
+    Disabled,
+}
+
+impl MigrationPolicy {
+    pub(super) fn may_upgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Upgrade)
+    }
+
+    pub(super) fn may_downgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -68,6 +97,7 @@ impl Default for Settings {
             group_rebalance_delay_initial: Duration::from_millis(100),
             group_consumer_session_timeout: Duration::from_secs(45),
             group_consumer_heartbeat_interval: Duration::from_secs(5),
+            group_consumer_migration_policy: MigrationPolicy::Bidirectional,
             group_members_max: 1000,
             groups_max: 100_000,
             groups_bytes_max: None,

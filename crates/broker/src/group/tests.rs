@@ -108,6 +108,8 @@ pub(super) struct Bench {
     pub(super) timestamp: Timestamp,
     pub(super) settings: Settings,
     pub(super) log: Vec<Record>,
+    /// What joins and syncs see.
+    pub(super) topics: Topics,
     appends: VecDeque<Append>,
     replies: BTreeMap<Waiter, Reply>,
     waiters: u64,
@@ -124,6 +126,7 @@ impl Bench {
             timestamp: TODAY,
             settings,
             log: Vec::new(),
+            topics: all_but(&[]),
             appends: VecDeque::new(),
             replies: BTreeMap::new(),
             waiters: 0,
@@ -203,13 +206,15 @@ impl Bench {
 
     pub(super) fn join(&mut self, join: Join) -> Waiter {
         let waiter = self.waiter();
-        self.act(|group, turn| group.join(join, waiter, turn));
+        let topics = self.topics.clone();
+        self.act(|group, turn| group.join(join, &topics, waiter, turn));
         waiter
     }
 
     pub(super) fn sync(&mut self, sync: Sync) -> Waiter {
         let waiter = self.waiter();
-        self.act(|group, turn| group.sync(sync, waiter, turn));
+        let topics = self.topics.clone();
+        self.act(|group, turn| group.sync(sync, &topics, waiter, turn));
         waiter
     }
 

@@ -29,7 +29,10 @@ impl Group {
         turn: &mut Turn<'_>,
     ) {
         match self.try_consumer_heartbeat(beat, topics, turn) {
-            Ok(instruction) => self.answer_when_durable(waiter, instruction, turn),
+            Ok(instruction) => {
+                self.answer_when_durable(Reply::Consumer(waiter, Ok(instruction)), turn);
+                self.downgrade_if_classic(turn);
+            }
             Err(code) => {
                 turn.reply(Reply::Consumer(waiter, Err(code)));
                 self.persist(turn);
@@ -48,8 +51,7 @@ impl Group {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
         let is_joining = beat.member_epoch == JOIN_EPOCH;
-        let is_of_another_kind = !matches!(self.state, State::Empty | State::Consuming);
-        if is_of_another_kind || (self.consumers.is_none() && !is_joining) {
+        if self.consumers.is_none() && !is_joining {
             return Err(ErrorCode::GroupIdNotFound);
         }
         if beat.member_epoch < 0 {
@@ -61,6 +63,9 @@ impl Group {
         };
         let pattern = beat.regex.as_deref().filter(|pattern| !pattern.is_empty());
         let pattern = pattern.map(|text| Ok((text, subscription::compile(text)?))).transpose()?;
+        if !matches!(self.state, State::Empty | State::Consuming) {
+            self.upgrade(topics, turn)?;
+        }
         self.check_consumer_room(&beat, turn)?;
         let id = self.seat_consumer(&beat, turn)?;
         let consumers = self.consumers.as_mut().expect("a group with a member has members");
@@ -75,7 +80,7 @@ impl Group {
         let is_new_target = consumers.aim(topics);
         let owned = beat.owned.as_ref().map(share);
         let is_given_other = consumers.reconcile(&id, owned.as_ref(), turn.now);
-        consumers.touch(&id, turn.now + turn.settings.group_consumer_session_timeout);
+        consumers.touch(&id, turn);
         let Current { epoch, assigned, .. } = &consumers.members[&id].current;
         let is_full = beat.rebalance_timeout.is_some()
             && (beat.topics.is_some() || beat.regex.is_some())
@@ -126,13 +131,14 @@ impl Group {
             && let Some(holder) = consumers.statics.get(instance)
             && **holder != *beat.member
             && consumers.members[holder].current.epoch != LEAVE_STATIC_EPOCH
+            && consumers.members[holder].profile.classic.is_none()
         {
             return Err(ErrorCode::UnreleasedInstanceId);
         }
         let consumers = self.begin_consumers(turn);
         let id: Arc<str> = match consumers.id_of(&beat.member) {
             Some(id) => return Ok(id),
-            None if beat.member.is_empty() => new_member_id(turn.rng),
+            None if beat.member.is_empty() => random_id(turn.rng),
             None => beat.member.as_str().into(),
         };
         let holder = beat.instance.as_deref().and_then(|name| consumers.statics.get(name));
@@ -197,10 +203,11 @@ impl Group {
         }
         self.consumers_went(turn);
         self.persist(turn);
+        self.downgrade_if_classic(turn);
     }
 
     /// Members have gone. The others learn of it with their next heartbeats.
-    fn consumers_went(&mut self, turn: &Turn<'_>) {
+    pub(super) fn consumers_went(&mut self, turn: &Turn<'_>) {
         let Some(consumers) = &mut self.consumers else { return };
         if consumers.is_empty() {
             self.state = State::Empty;
@@ -212,7 +219,7 @@ impl Group {
         self.plan_expiry(turn.now);
     }
 
-    /// Whether a next-generation member may commit or fetch offsets in this epoch.
+    /// Whether a member of a next-generation group may commit or fetch offsets in this epoch.
     pub(in crate::group) fn check_consumer(
         &self,
         member: &str,
@@ -220,13 +227,21 @@ impl Group {
     ) -> Result<(), ErrorCode> {
         let known = self.consumers.as_ref().and_then(|consumers| consumers.members.get(member));
         let known = known.ok_or(ErrorCode::UnknownMemberId)?;
-        if known.current.epoch == epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
+        match &known.profile.classic {
+            _ if known.current.epoch == epoch => Ok(()),
+            Some(_) => Err(ErrorCode::IllegalGeneration),
+            None => Err(ErrorCode::StaleMemberEpoch),
+        }
     }
 }
 
 impl Consumers {
     /// Who the member is, if it is who it says it is.
-    fn check_identity(&self, member: &str, instance: Option<&str>) -> Result<Arc<str>, ErrorCode> {
+    pub(super) fn check_identity(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Result<Arc<str>, ErrorCode> {
         match instance.map(|instance| self.statics.get(instance)) {
             Some(None) => Err(ErrorCode::UnknownMemberId),
             Some(Some(holder)) if **holder != *member => Err(ErrorCode::FencedInstanceId),
@@ -247,11 +262,13 @@ impl Consumers {
             && beat.regex.is_none()
             && beat.assignor.is_none()
             && beat.rack.is_none()
-            && beat.rebalance_timeout.is_none();
+            && beat.rebalance_timeout.is_none()
+            && member.profile.classic.is_none();
         if is_aimed_at && says_nothing {
             return false;
         }
         let mut profile = member.profile.clone();
+        profile.classic = None;
         profile.client_id.clone_from(&beat.client_id);
         profile.client_host.clone_from(&beat.client_host);
         if beat.rack.is_some() {
@@ -310,6 +327,7 @@ impl Member {
                 topics: BTreeSet::new(),
                 regex: None,
                 assignor: None,
+                classic: None,
             },
             current: Current::new(),
             expires_at,
@@ -341,7 +359,7 @@ fn check_request(beat: &ConsumerHeartbeat) -> Result<(), ErrorCode> {
     if is_sound { Ok(()) } else { Err(ErrorCode::InvalidRequest) }
 }
 
-fn new_member_id(rng: &mut Rng) -> Arc<str> {
+fn random_id(rng: &mut Rng) -> Arc<str> {
     let unique = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
     Uuid::hyphenated(unique).to_string().into()
 }

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use rafka_core::ErrorCode;
 
 use super::Consumers;
-use super::ops::ConsumerInstruction;
 use super::record;
-use crate::group::effects::{Reply, Turn, Waiter};
+use crate::group::effects::{Reply, Turn};
 use crate::group::machine::{Group, Write};
 use crate::group::record::{Record, group_tombstone};
 
@@ -28,7 +27,7 @@ pub(super) struct Dirty {
 /// Changes on their way into the log, and the answers that wait for that.
 #[derive(Debug, Default)]
 pub(in crate::group) struct Persisting {
-    waiting: Vec<(Waiter, ConsumerInstruction)>,
+    waiting: Vec<Reply>,
     dirty: Dirty,
 }
 
@@ -50,20 +49,15 @@ impl Dirty {
 
 impl Group {
     /// Answers once all that the answer rests on is durable.
-    pub(super) fn answer_when_durable(
-        &mut self,
-        waiter: Waiter,
-        instruction: ConsumerInstruction,
-        turn: &mut Turn<'_>,
-    ) {
+    pub(super) fn answer_when_durable(&mut self, reply: Reply, turn: &mut Turn<'_>) {
         self.persist(turn);
         let on_the_way = self.writes.values_mut().rev().find_map(|write| match write {
             Write::Consumers(persisting) => Some(persisting),
             _ => None,
         });
         match on_the_way {
-            Some(persisting) => persisting.waiting.push((waiter, instruction)),
-            None => turn.reply(Reply::Consumer(waiter, Ok(instruction))),
+            Some(persisting) => persisting.waiting.push(reply),
+            None => turn.reply(reply),
         }
     }
 
@@ -96,8 +90,11 @@ impl Group {
         {
             consumers.dirty.merge(dirty);
         }
-        for (waiter, instruction) in waiting {
-            turn.reply(Reply::Consumer(waiter, result.map(|()| instruction)));
+        for reply in waiting {
+            turn.reply(match result {
+                Ok(()) => reply,
+                Err(code) => reply.refused(code),
+            });
         }
     }
 
@@ -132,8 +129,8 @@ impl Group {
 impl Persisting {
     /// Answers who waits: this node coordinates the group no longer.
     pub(in crate::group) fn abandon(self, code: ErrorCode, turn: &mut Turn<'_>) {
-        for (waiter, _) in self.waiting {
-            turn.reply(Reply::Consumer(waiter, Err(code)));
+        for reply in self.waiting {
+            turn.reply(reply.refused(code));
         }
     }
 }

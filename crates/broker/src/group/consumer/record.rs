@@ -12,7 +12,8 @@ use rafka_core::{GroupId, PartitionIndex, Timestamp, TopicId, TopicName};
 use uuid::Uuid;
 
 use super::reconcile::{Current, Progress};
-use super::{Assignor, Profile, Share};
+use super::{Assignor, Classic, Profile, Share};
+use crate::group::ops::Protocol;
 use crate::group::record::{Input, Malformed, Record, put_text};
 
 const GROUP: i16 = 3;
@@ -28,6 +29,9 @@ const VALUE_VERSION: i16 = 0;
 /// The field of the group's value that tells the digest of its topics (KIP-1101).
 const HASH_TAG: u32 = 0;
 
+/// The field of a member's value that tells of its classic protocol.
+const CLASSIC_TAG: u32 = 0;
+
 /// What a record says. Without a value, the thing is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::group) enum Entry {
@@ -39,7 +43,7 @@ pub(in crate::group) enum Entry {
     Regex(String, Option<BTreeSet<TopicName>>),
 }
 
-/// A member, and whether it speaks the classic protocol, which then tells what it supports.
+/// A member, as it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::group) struct Member(pub(super) Profile);
 
@@ -68,7 +72,14 @@ pub(super) fn member(group: &GroupId, id: &str, value: Option<&Profile>) -> Reco
         let timeout = i32::try_from(profile.rebalance_timeout.as_millis());
         out.put_i32(timeout.unwrap_or(i32::MAX));
         put_compact(&mut out, profile.assignor.map(Assignor::name));
-        end(out)
+        match &profile.classic {
+            Some(classic) => {
+                put_varint(&mut out, 1);
+                put_classic(&mut out, classic);
+                out.freeze()
+            }
+            None => end(out),
+        }
     });
     Record { key: key(MEMBER, group, Some(id)), value }
 }
@@ -121,6 +132,25 @@ pub(super) fn regex(
         end(out)
     });
     Record { key: key(REGEX, group, Some(pattern)), value }
+}
+
+/// The tagged field of a member that speaks the classic protocol.
+fn put_classic(out: &mut BytesMut, classic: &Classic) {
+    let mut field = BytesMut::new();
+    // Kafka marks a structure that may be absent: 1 for one that is there.
+    field.put_u8(1);
+    field.put_i32(i32::try_from(classic.session_timeout.as_millis()).unwrap_or(i32::MAX));
+    put_len(&mut field, classic.protocols.len());
+    for Protocol { name, metadata } in &classic.protocols {
+        put_compact(&mut field, Some(name));
+        put_len(&mut field, metadata.len());
+        field.put_slice(metadata);
+        put_varint(&mut field, 0);
+    }
+    put_varint(&mut field, 0);
+    put_varint(out, CLASSIC_TAG);
+    put_varint(out, u32::try_from(field.len()).expect("what members say is bounded at the door"));
+    out.put_slice(&field);
 }
 
 fn key(version: i16, group: &GroupId, of: Option<&str>) -> Bytes {
@@ -241,6 +271,8 @@ fn take_member(input: &mut Input) -> Result<Member, Malformed> {
     let regex = take_compact(input, "pattern")?.filter(|pattern| !pattern.is_empty());
     let timeout = u64::try_from(input.i32("rebalance timeout")?).unwrap_or(0);
     let assignor = take_compact(input, "assignor")?;
+    let mut fields = take_tagged(input)?;
+    let classic = fields.get_mut(&CLASSIC_TAG).map(take_classic).transpose()?.flatten();
     Ok(Member(Profile {
         instance: instance.map(Arc::from),
         rack,
@@ -250,7 +282,27 @@ fn take_member(input: &mut Input) -> Result<Member, Malformed> {
         topics,
         regex,
         assignor: assignor.as_deref().and_then(Assignor::from_name),
+        classic,
     }))
+}
+
+fn take_classic(input: &mut Input) -> Result<Option<Classic>, Malformed> {
+    let is_there = input.0.try_get_i8().map_err(|_end| Malformed { field: "classic member" })?;
+    if is_there < 0 {
+        return Ok(None);
+    }
+    let session_timeout = u64::try_from(input.i32("session timeout")?).unwrap_or(0);
+    let mut protocols = Vec::new();
+    for _ in 0..take_len(input, "protocols")?.unwrap_or(0) {
+        let name = take_compact(input, "protocol")?.unwrap_or_default();
+        let len = take_len(input, "subscription")?.unwrap_or(0);
+        // A copy: the group outlives the batch.
+        let metadata = Bytes::copy_from_slice(&input.take(len, "subscription")?);
+        take_tagged(input)?;
+        protocols.push(Protocol { name, metadata });
+    }
+    take_tagged(input)?;
+    Ok(Some(Classic { session_timeout: Duration::from_millis(session_timeout), protocols }))
 }
 
 fn take_current(input: &mut Input) -> Result<Current, Malformed> {

@@ -47,13 +47,15 @@ fn set<T>(map: &mut BTreeMap<String, T>, key: String, value: Option<T>) {
     }
 }
 
-/// Keeps what is not in `owned`, and adds it there.
-fn keep_new(share: &mut Share, owned: &mut BTreeSet<TopicPartition>) {
+/// Keeps what is not in `owned`, and adds it there. Whether that was all.
+pub(super) fn keep_new(share: &mut Share, owned: &mut BTreeSet<TopicPartition>) -> bool {
+    let before: usize = share.values().map(BTreeSet::len).sum();
     for (topic, partitions) in share.iter_mut() {
         let topic = *topic;
         partitions.retain(|at| owned.insert(TopicPartition { topic, partition: *at }));
     }
     share.retain(|_, partitions| !partitions.is_empty());
+    before == share.values().map(BTreeSet::len).sum()
 }
 
 impl Group {
@@ -65,23 +67,33 @@ impl Group {
         let Some((epoch, topics_hash)) = found.group else { return };
         let target_epoch = found.target_epoch.min(epoch);
         let mut consumers = Consumers { epoch, topics_hash, target_epoch, ..Consumers::default() };
-        // If a refused write left two owners of a partition in the log, the one in the later epoch has
-        // it, and has it before one that was to let it go: nobody was given it before it was free.
+        // If refused writes left two owners of a partition in the log, the one in the later epoch has
+        // it. The other was dropped, or has let it go: it is dropped now, and begins again.
         let current = |id: &String| found.current.get(id).cloned().unwrap_or_else(Current::new);
-        let mut members: Vec<_> =
-            found.members.into_iter().map(|(id, it)| (current(&id), id, it)).collect();
+        let members = found.members.into_iter();
+        let mut members: Vec<_> = members.map(|(id, member)| (current(&id), id, member)).collect();
         members.sort_by_key(|(current, ..)| std::cmp::Reverse(current.epoch));
-        let mut owned = BTreeSet::new();
-        members.iter_mut().for_each(|(current, ..)| keep_new(&mut current.assigned, &mut owned));
-        members.iter_mut().for_each(|(current, ..)| keep_new(&mut current.revoking, &mut owned));
+        let (mut owned, mut dropped) = (BTreeSet::new(), BTreeSet::new());
+        for (current, id, _) in &mut members {
+            if !keep_new(&mut current.assigned, &mut owned) {
+                dropped.insert(id.clone());
+            }
+        }
+        for (current, id, _) in &mut members {
+            if !keep_new(&mut current.revoking, &mut owned) {
+                dropped.insert(id.clone());
+            }
+        }
         for (current, id, record::Member(profile)) in members {
             let instance = profile.instance.as_ref();
-            if instance.is_some_and(|instance| consumers.statics.contains_key(instance)) {
+            let is_replaced = instance.is_some_and(|it| consumers.statics.contains_key(it));
+            if is_replaced || dropped.contains(&id) {
+                consumers.forget_member(&id.into());
                 continue;
             }
             let is_revoking = current.progress == Progress::Revoking;
             let revoke_by = is_revoking.then(|| turn.now + profile.rebalance_timeout);
-            let expires_at = turn.now + turn.settings.group_consumer_session_timeout;
+            let expires_at = turn.now + profile.session_timeout(turn.settings);
             let target = found.targets.remove(&id).unwrap_or_default();
             let id: Arc<str> = id.into();
             consumers.insert(&id, Member { profile, current, expires_at, revoke_by });

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod members;
+mod migration;
 mod offsets;
 mod subscriptions;
 
@@ -40,11 +41,13 @@ impl World {
         let id = self.topics.by_name.get(&topic(name)).map(|topic| topic.id);
         let id = id.unwrap_or_else(|| TopicId::from_random(u128::from(self.topics.version)));
         self.topics.by_name.insert(topic(name), Topic { id, partition_count });
+        self.bench.topics = Topics::new(self.topics.clone());
     }
 
     fn delete_topic(&mut self, name: &str) {
         self.topics.version += 1;
         self.topics.by_name.remove(&topic(name));
+        self.bench.topics = Topics::new(self.topics.clone());
     }
 
     fn send(&mut self, beat: ConsumerHeartbeat) -> Waiter {

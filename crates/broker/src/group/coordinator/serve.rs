@@ -2,10 +2,10 @@
 
 use rafka_core::{ErrorCode, GroupId, PartitionIndex};
 
-use super::command::{Command, Op, To, answer};
+use super::command::{Command, Op, answer};
 use super::owner::Owner;
 use super::shard::{Phase, Shard};
-use crate::group::consumer::ops::{ConsumerHeartbeat, ConsumerInstruction, JOIN_EPOCH};
+use crate::group::consumer::ops::JOIN_EPOCH;
 use crate::group::machine::Group;
 use crate::group::ops::{GroupListing, GroupState, GroupType, Position};
 
@@ -32,14 +32,19 @@ impl Owner {
             op.refuse(ErrorCode::CoordinatorNotAvailable);
             return;
         }
+        // Nobody knows them any more: the node is stopping.
+        let Some(topics) = self.log.topics() else {
+            op.refuse(ErrorCode::NotCoordinator);
+            return;
+        };
         match op {
             Op::Join { join, reply } => {
                 let waiter = self.desk.await_join(reply);
-                self.step(at, id, |group, turn| group.join(join, waiter, turn));
+                self.step(at, id, |group, turn| group.join(join, &topics, waiter, turn));
             }
             Op::Sync { sync, reply } => {
                 let waiter = self.desk.await_sync(reply);
-                self.step(at, id, |group, turn| group.sync(sync, waiter, turn));
+                self.step(at, id, |group, turn| group.sync(sync, &topics, waiter, turn));
             }
             Op::Heartbeat { beat, reply } => {
                 let result = self.step(at, id, |group, turn| group.heartbeat(&beat, turn));
@@ -50,10 +55,6 @@ impl Owner {
                 answer(reply, result);
             }
             Op::Commit { commit, reply } => {
-                let Some(topics) = self.log.topics() else {
-                    answer(reply, Err(ErrorCode::NotCoordinator));
-                    return;
-                };
                 let waiter = self.desk.await_offsets(reply);
                 self.step(at, id, |group, turn| group.commit(commit, &topics, waiter, turn));
             }
@@ -82,31 +83,18 @@ impl Owner {
                 let described = self.group(at, id).map(Group::describe);
                 answer(reply, described.ok_or(ErrorCode::GroupIdNotFound));
             }
-            Op::Consumer { beat, reply } => self.beat(at, id, *beat, reply),
-            Op::DescribeConsumers { reply } => {
-                let described = self.log.topics().map(|topics| {
-                    let group = self.group(at, id);
-                    let described = group.and_then(|group| group.describe_consumers(&topics));
-                    described.ok_or(ErrorCode::GroupIdNotFound)
+            Op::Consumer { beat, reply } => {
+                let waiter = self.desk.await_consumer(reply);
+                self.step(at, id, |group, turn| {
+                    group.consumer_heartbeat(*beat, &topics, waiter, turn);
                 });
-                answer(reply, described.unwrap_or(Err(ErrorCode::NotCoordinator)));
+            }
+            Op::DescribeConsumers { reply } => {
+                let group = self.group(at, id);
+                let described = group.and_then(|group| group.describe_consumers(&topics));
+                answer(reply, described.ok_or(ErrorCode::GroupIdNotFound));
             }
         }
-    }
-
-    fn beat(
-        &mut self,
-        at: PartitionIndex,
-        id: &GroupId,
-        beat: ConsumerHeartbeat,
-        reply: To<ConsumerInstruction>,
-    ) {
-        let Some(topics) = self.log.topics() else {
-            answer(reply, Err(ErrorCode::NotCoordinator));
-            return;
-        };
-        let waiter = self.desk.await_consumer(reply);
-        self.step(at, id, |group, turn| group.consumer_heartbeat(beat, &topics, waiter, turn));
     }
 
     /// Whether there is no room for what the request brings. What is there already may change.

@@ -29,6 +29,7 @@ fn profile() -> Profile {
         topics: names(&["t", "u"]),
         regex: Some("p.*".to_owned()),
         assignor: Some(Assignor::Range),
+        classic: None,
     }
 }
 
@@ -107,6 +108,22 @@ fn what_is_written_is_read_and_so_is_that_it_is_gone() {
         assert_eq!(read(record.value.as_ref()), (group_id(), expected));
         assert_eq!(read(None), (group_id(), gone));
     }
+}
+
+#[test]
+fn a_member_that_speaks_the_classic_protocol_is_written_with_what_it_supports() {
+    let protocol = Protocol { name: "range".to_owned(), metadata: Bytes::from_static(b"sub") };
+    let classic = Classic { session_timeout: Duration::from_millis(6), protocols: vec![protocol] };
+    let profile = Profile { classic: Some(classic), ..profile() };
+    let record = member(&group_id(), "m", Some(&profile));
+    let value = record.value.expect("it is there");
+    let start = b"\0\0\x02i\0\x02c\x02h\x03\x02t\x02u\x04p.*\0\0\0\x05\x06range";
+    let field = b"\x01\0\0\0\x06\x02\x06range\x04sub\0\0";
+    let tagged: &[u8] = &[b"\x01\0\x12".as_slice(), field].concat();
+    assert_eq!(value, [start.as_slice(), tagged].concat());
+    let entry = Entry::Member("m".to_owned(), Some(Box::new(Member(profile))));
+    let expected = outer::Entry::Consumer { group: group_id(), entry };
+    assert_eq!(outer::decode(Some(&record.key), Some(&value)), Ok(expected));
 }
 
 #[test]

@@ -237,11 +237,10 @@ impl Fuzz {
             client.member.clear();
         }
         for _ in 0..12 {
-            while self.world.bench.is_writing() {
-                self.world.bench.settle_one(Ok(()));
-            }
+            self.world.bench.settle();
             self.world.bench.pass(5 * SECOND);
         }
+        self.world.bench.settle();
         for _ in 0..30 {
             for chosen in 0..self.clients.len() {
                 let (mut client, world) =
