@@ -63,6 +63,7 @@ start_node() {
     : >"$work/ready"
     (
         exec "$rafka" serve --output json --data-dir "$work/data" --http-listen 127.0.0.1:0 \
+            --kafka-listen 127.0.0.1:0 \
             --grpc-listen "${RAFKA_BROKERS:-127.0.0.1:0}" "$@"
     ) >"$work/ready" 2>>"$work/node.log" &
     node_pid=$!

@@ -22,6 +22,8 @@ const LOG_TAIL_LINES: usize = 12;
 pub(crate) struct Ready {
     /// Where gRPC listens.
     pub(crate) grpc: SocketAddr,
+    /// Where the Kafka protocol listens.
+    pub(crate) kafka: SocketAddr,
     /// Where health and metrics listen.
     pub(crate) http: SocketAddr,
     /// The process.
@@ -72,7 +74,14 @@ impl Node {
             .with_context(|| format!("cannot write {}", spec.log().display()))?;
         let mut process = Command::new(&program)
             .args(["serve", "--output", "json", "--stop-with-stdin", "--http-listen"])
-            .args(["127.0.0.1:0", "--grpc-listen", &spec.grpc.to_string(), "--data-dir"])
+            .args([
+                "127.0.0.1:0",
+                "--kafka-listen",
+                "127.0.0.1:0",
+                "--grpc-listen",
+                &spec.grpc.to_string(),
+                "--data-dir",
+            ])
             .arg(&spec.data_dir)
             .args(&spec.args)
             .stdin(Stdio::piped())

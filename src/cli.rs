@@ -136,6 +136,9 @@ pub(crate) struct ServeArgs {
     /// Where gRPC listens [default: 127.0.0.1:9192]. Port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) grpc_listen: Option<SocketAddr>,
+    /// Where the Kafka protocol listens [default: 127.0.0.1:9092]. Port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) kafka_listen: Option<SocketAddr>,
     /// Where health and metrics listen [default: 127.0.0.1:9644].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) http_listen: Option<SocketAddr>,

@@ -46,6 +46,7 @@ fn apply(args: &ServeArgs, settings: &mut Settings) {
     set(&mut settings.node.engine, args.engine.as_ref());
     set(&mut settings.node.port_offset, args.port_offset.as_ref());
     set(&mut settings.grpc.listen, args.grpc_listen.as_ref());
+    set(&mut settings.kafka.listen, args.kafka_listen.as_ref());
     set(&mut settings.http.listen, args.http_listen.as_ref());
     set(&mut settings.log.level, args.log_level.as_ref());
     set(&mut settings.log.format, args.log_format.as_ref());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_broker::{Broker, Follower, LISTENER_GRPC, PartitionTable, Parts};
+use rafka_broker::{Broker, Follower, LISTENER_GRPC, LISTENER_KAFKA, PartitionTable, Parts};
 use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Clock, NodeId, Offset, rng};
 use rafka_http::State;
@@ -30,6 +30,9 @@ pub(crate) enum StartError {
     /// The gRPC address.
     #[error("{0} for gRPC")]
     Grpc(rafka_grpc::StartError),
+    /// The Kafka listener did not start.
+    #[error("{0} for Kafka")]
+    Kafka(rafka_kafka::StartError),
     /// The HTTP address.
     #[error(transparent)]
     Http(#[from] rafka_http::StartError),
@@ -63,6 +66,7 @@ pub(crate) struct CutShort(Vec<String>);
 /// A running node.
 pub(crate) struct Node {
     grpc: rafka_grpc::Handle,
+    kafka: rafka_kafka::Handle,
     http: rafka_http::Handle,
     broker: Broker,
     committer: Committer,
@@ -128,6 +132,8 @@ impl Node {
     ) -> Result<Self, StartError> {
         let bound = rafka_grpc::bind(settings.shifted(settings.grpc.listen)).await;
         let bound = bound.map_err(StartError::Grpc)?;
+        let kafka = rafka_kafka::bind(settings.shifted(settings.kafka.listen)).await;
+        let kafka = kafka.map_err(StartError::Kafka)?;
         let state = watch::Sender::new(State::Starting);
         let metrics = rafka_http::Metrics::default();
         let http = rafka_http::Settings {
@@ -153,10 +159,11 @@ impl Node {
             clock: Arc::clone(&clock),
             rng: rng::from_system().map_err(StartError::Randomness)?,
         };
-        let addresses = advertised(settings, bound.local_addr());
+        let addresses = advertised(settings, bound.local_addr(), kafka.local_addr());
         let broker = Broker::start(parts, settings.broker.clone(), addresses).await?;
         let grpc = bound.start(&settings.grpc, broker.clone(), Arc::clone(&clock)).await;
         let grpc = grpc.map_err(StartError::Grpc)?;
+        let kafka = kafka.start(settings.kafka.clone(), broker.clone());
         let source = Source {
             broker: broker.clone(),
             engine: engine.clone(),
@@ -173,12 +180,17 @@ impl Node {
             }
             starting
         });
-        Ok(Self { grpc, http, broker, committer, engine, metadata, state, founded, clock })
+        Ok(Self { grpc, kafka, http, broker, committer, engine, metadata, state, founded, clock })
     }
 
     /// Where gRPC listens.
     pub(crate) fn grpc_addr(&self) -> SocketAddr {
         self.grpc.local_addr()
+    }
+
+    /// Where the Kafka protocol listens.
+    pub(crate) fn kafka_addr(&self) -> SocketAddr {
+        self.kafka.local_addr()
     }
 
     /// Where health and metrics listen.
@@ -208,6 +220,7 @@ impl Node {
     pub(crate) async fn failed(&mut self) -> String {
         tokio::select! {
             () = self.grpc.ended() => "the gRPC listener ended unasked".to_owned(),
+            () = self.kafka.ended() => "the Kafka listener ended unasked".to_owned(),
             () = self.http.ended() => "the HTTP listener ended unasked".to_owned(),
             () = self.broker.groups().ended() => "the group coordinator ended unasked".to_owned(),
             reason = self.metadata.ended() => format!("topics cannot be changed any more: {reason}"),
@@ -221,7 +234,11 @@ impl Node {
         let left = |clock: &Arc<dyn Clock>| deadline - clock.now();
         let mut late = Vec::new();
         self.state.send_replace(State::Stopping);
-        let grpc = self.grpc.stop(share(left(&self.clock))).await;
+        let limit = share(left(&self.clock));
+        let (grpc, kafka) = tokio::join!(self.grpc.stop(limit), self.kafka.stop(limit));
+        if 0 < kafka.connections_cut {
+            tracing::warn!(connections = kafka.connections_cut, "kafka connections were cut");
+        }
         if 0 < grpc.connections_cut {
             // Readers that do not read: their clients go on elsewhere, and nothing is lost.
             tracing::warn!(connections = grpc.connections_cut, "grpc connections were cut");
@@ -317,12 +334,16 @@ fn memory_engine_bytes() -> ByteSize {
 }
 
 /// Where clients are told to find this node.
-fn advertised(settings: &Settings, grpc: SocketAddr) -> Addresses {
-    let host = match &settings.node.advertise {
-        Some(host) => host.clone(),
-        None => reachable(grpc.ip()),
+fn advertised(settings: &Settings, grpc: SocketAddr, kafka: SocketAddr) -> Addresses {
+    let address = |bound: SocketAddr| {
+        let told = settings.node.advertise.clone();
+        let host = told.unwrap_or_else(|| reachable(bound.ip()));
+        Address { host, port: bound.port() }
     };
-    Addresses::from([(LISTENER_GRPC.to_owned(), Address { host, port: grpc.port() })])
+    Addresses::from([
+        (LISTENER_GRPC.to_owned(), address(grpc)),
+        (LISTENER_KAFKA.to_owned(), address(kafka)),
+    ])
 }
 
 /// A name for a bound address: "every interface" is no address to call, the host's name may be.
@@ -341,7 +362,8 @@ mod tests {
     fn clients_are_told_an_address_that_can_be_called() {
         let mut settings = Settings::default();
         let host = |settings: &Settings, bound: [u8; 4]| {
-            advertised(settings, SocketAddr::from((bound, 7)))[LISTENER_GRPC].to_string()
+            let bound = SocketAddr::from((bound, 7));
+            advertised(settings, bound, bound)[LISTENER_GRPC].to_string()
         };
         assert_eq!(host(&settings, [127, 0, 0, 1]), "127.0.0.1:7");
         assert_ne!(host(&settings, [0, 0, 0, 0]), "0.0.0.0:7");

@@ -118,7 +118,7 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
              --data-dir"
                 .to_owned(),
         ),
-        StartError::Grpc(_) | StartError::Http(_) => Some(
+        StartError::Grpc(_) | StartError::Kafka(_) | StartError::Http(_) => Some(
             "another program listens there: stop it, or shift all ports with --port-offset 100"
                 .to_owned(),
         ),
@@ -133,11 +133,11 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
 
 fn announce(node: &Node, settings: &Settings, took: Duration, kind: Kind, out: Output) -> Outcome {
     let ready_ms = took.as_secs_f64() * 1000.0;
-    let (grpc, http) = (node.grpc_addr(), node.http_addr());
-    tracing::info!(%grpc, %http, elapsed_ms = ready_ms, "ready");
+    let (grpc, kafka, http) = (node.grpc_addr(), node.kafka_addr(), node.http_addr());
+    tracing::info!(%grpc, %kafka, %http, elapsed_ms = ready_ms, "ready");
     match out.form {
         Form::Json | Form::Yaml => {
-            let ready = Ready { grpc, http, pid: std::process::id(), ready_ms };
+            let ready = Ready { grpc, kafka, http, pid: std::process::id(), ready_ms };
             // One line, whatever the form: whoever reads it waits for the line.
             print(format!("{}\n", serde_json::to_string(&ready)?).as_bytes())
         }
@@ -157,6 +157,7 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     let founded = if node.is_founder() { ", founded just now, of this node alone" } else { "" };
     line("cluster", format!("{}{founded}", node.cluster_id()));
     line("grpc", node.grpc_addr().to_string());
+    line("kafka", node.kafka_addr().to_string());
     line("http", format!("{} (/healthz /readyz /metrics)", node.http_addr()));
     line(
         "data",
@@ -165,7 +166,8 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
             Engine::Memory => "in memory: everything is gone with this process".to_owned(),
         },
     );
-    let beyond = !node.grpc_addr().ip().is_loopback() || !node.http_addr().ip().is_loopback();
+    let listeners = [node.grpc_addr(), node.kafka_addr(), node.http_addr()];
+    let beyond = listeners.iter().any(|listener| !listener.ip().is_loopback());
     let reach = if beyond { "OPEN TO THE NETWORK" } else { "reachable from this host only" };
     line("security", format!("off, {reach}"));
     text + &format!("\nready in {ready_ms:.0} ms\n")

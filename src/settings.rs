@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) broker: rafka_broker::Settings,
     /// The native API.
     pub(crate) grpc: rafka_grpc::Settings,
+    /// The Kafka protocol.
+    pub(crate) kafka: rafka_kafka::Settings,
     /// Health, readiness and metrics.
     pub(crate) http: rafka_http::Settings,
 }
@@ -97,6 +99,7 @@ impl Settings {
         of("metadata", self.metadata.validate().map_err(|error| error.to_string()))?;
         of("broker", self.broker.validate().map_err(|error| error.to_string()))?;
         of("grpc", self.grpc.validate().map_err(|error| error.to_string()))?;
+        of("kafka", self.kafka.validate().map_err(|error| error.to_string()))?;
         of("http", self.http.validate().map_err(|error| error.to_string()))?;
         for (section, listen) in self.listeners() {
             let shifted = listen.port().checked_add(self.node.port_offset);
@@ -123,12 +126,15 @@ impl Settings {
     pub(crate) fn fit(&mut self, memory: Option<ByteSize>) {
         self.broker.fit(memory);
         self.grpc.fit(memory);
+        self.kafka.fit(memory);
         let sidecar = self.storage.sidecar_budget();
         let producers = self.broker.producers_budget();
         let groups = self.broker.groups.groups_budget();
         let (receive, read) = (self.grpc.receive_budget(), self.grpc.read_budget());
-        let all: u64 = [sidecar, producers, groups, receive, read].iter().map(|part| part.0).sum();
-        tracing::info!(%sidecar, %producers, %groups, %receive, %read, "bounds of memory");
+        let kafka = self.kafka.receive_budget();
+        let all: u64 =
+            [sidecar, producers, groups, receive, read, kafka].iter().map(|part| part.0).sum();
+        tracing::info!(%sidecar, %producers, %groups, %receive, %read, %kafka, "bounds of memory");
         if let Some(limit) = memory.filter(|limit| limit.0 < all) {
             let all = ByteSize(all);
             tracing::warn!(%all, %limit, "the bounds of memory are more than there is");
@@ -136,8 +142,8 @@ impl Settings {
     }
 
     /// The addresses as set, each with its section.
-    fn listeners(&self) -> [(&'static str, SocketAddr); 2] {
-        [("grpc", self.grpc.listen), ("http", self.http.listen)]
+    fn listeners(&self) -> [(&'static str, SocketAddr); 3] {
+        [("grpc", self.grpc.listen), ("kafka", self.kafka.listen), ("http", self.http.listen)]
     }
 
     /// The address that a listener binds: shifted by the port offset, unless the system chooses it.

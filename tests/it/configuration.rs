@@ -27,7 +27,7 @@ fn mistakes_end_with_the_code_for_configuration_and_say_where_they_are() {
 
 #[test]
 fn a_listener_that_others_can_reach_is_refused_while_security_is_off() {
-    for flag in ["--grpc-listen", "--http-listen"] {
+    for flag in ["--grpc-listen", "--kafka-listen", "--http-listen"] {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
             rafka(&["serve", flag, address]).failed(3, &[address, "--insecure-bind"]);
         }
@@ -67,6 +67,8 @@ fn a_data_directory_serves_one_node_at_a_time() {
         "serve",
         "--data-dir",
         dir,
+        "--kafka-listen",
+        "127.0.0.1:0",
         "--grpc-listen",
         "127.0.0.1:0",
         "--http-listen",
@@ -82,6 +84,8 @@ fn an_address_in_use_is_named_with_what_to_do() {
     let taken = node.grpc().to_string();
     let dir = node.dir().join("other");
     let dir = dir.to_str().expect("temporary names are text");
-    rafka(&["serve", "--data-dir", dir, "--grpc-listen", &taken, "--http-listen", "127.0.0.1:0"])
+    let free = "127.0.0.1:0";
+    let listeners = ["--grpc-listen", &taken, "--kafka-listen", free, "--http-listen", free];
+    rafka(&[&["serve", "--data-dir", dir], &listeners[..]].concat())
         .failed(1, &[&taken, "--port-offset"]);
 }

@@ -124,7 +124,8 @@ fn a_directory_that_lost_its_metadata_is_refused_by_name_and_serves_again_with_i
     std::fs::remove_file(&metadata).expect("it is there");
     let dir = node.data_dir();
     let dir = dir.to_str().expect("temporary names are text");
-    let listeners = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    let free = "127.0.0.1:0";
+    let listeners = ["--grpc-listen", free, "--kafka-listen", free, "--http-listen", free];
     node.run_command(&[&["serve", "--data-dir", dir], &listeners[..]].concat())
         .failed(1, &["metadata.redb is missing, although the directory holds 1 log"]);
     std::fs::write(&metadata, content).expect("the disk works");

@@ -53,6 +53,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path());
         let mut child = Command::new(RAFKA)
             .args(["serve", "--output", "json", "--stop-with-stdin"])
+            .args(["--kafka-listen", "127.0.0.1:0"])
             .args(["--http-listen", "127.0.0.1:0", "--grpc-listen", &self.grpc.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())

@@ -69,6 +69,8 @@ fn the_banner_says_where_what_and_how_safe() {
     let mut child = Command::new(RAFKA)
         .args([
             "serve",
+            "--kafka-listen",
+            "127.0.0.1:0",
             "--grpc-listen",
             "127.0.0.1:0",
             "--http-listen",
@@ -150,6 +152,7 @@ fn a_node_stops_when_the_program_that_started_it_is_gone() {
     let dir = tempfile::tempdir().expect("there is a place for temporary files");
     let mut child = Command::new(RAFKA)
         .args(["serve", "--stop-with-stdin", "--output", "json", "--grpc-listen", "127.0.0.1:0"])
+        .args(["--kafka-listen", "127.0.0.1:0"])
         .args(["--http-listen", "127.0.0.1:0", "--data-dir"])
         .arg(dir.path().join("data"))
         .stdin(Stdio::piped())

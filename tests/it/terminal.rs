@@ -59,6 +59,7 @@ fn a_node_to_develop_with_creates_topics_and_says_how_to_go_on() {
     let dir = tempfile::tempdir().expect("there is a place for temporary files");
     let mut child = std::process::Command::new(RAFKA)
         .args(["dev", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"])
+        .args(["--kafka-listen", "127.0.0.1:0"])
         .args(["--stop-with-stdin", "--data-dir"])
         .arg(dir.path())
         .env("RAFKA__BROKER__AUTO_CREATE_TOPICS_ENABLE", "false")

@@ -36,3 +36,5 @@ pub use topic_ref::TopicRef;
 
 /// The name under which a node's addresses list its native gRPC listener.
 pub const LISTENER_GRPC: &str = "grpc";
+/// The name under which a node's addresses list its Kafka listener.
+pub const LISTENER_KAFKA: &str = "kafka";

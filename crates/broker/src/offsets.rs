@@ -42,6 +42,19 @@ pub struct Found {
     pub leader_epoch: Epoch,
 }
 
+/// A question for where a leader epoch ended (KIP-101).
+#[derive(Debug, Clone)]
+pub struct EpochRequest {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The current epoch that the client knows, to fence stale ones.
+    pub current: Option<Epoch>,
+    /// The epoch in question.
+    pub epoch: Epoch,
+}
+
 /// An order to delete the records of a partition before an offset.
 #[derive(Debug, Clone)]
 pub struct DeleteRecords {

@@ -223,6 +223,11 @@ impl Partition {
         self.state.lock().machine.epoch_at(offset)
     }
 
+    /// The largest epoch not above `epoch` that wrote records, and where it ended.
+    pub(crate) fn epoch_end(&self, epoch: Epoch) -> Option<(Epoch, Offset)> {
+        self.state.lock().machine.epoch_end(epoch)
+    }
+
     /// Wakes `reader` once, when the high watermark moves or the partition closes.
     pub(crate) fn register(&self, reader: &Arc<Notify>) {
         self.state.lock().readers.push(Arc::clone(reader));

@@ -8,7 +8,9 @@ use rafka_metadata::{Address, Addresses, Metadata, Place};
 use rafka_storage::{Engine, MemoryEngine};
 use uuid::Uuid;
 
-use crate::{Broker, Follower, LISTENER_GRPC, PartitionTable, Parts, Settings, topics};
+use crate::{
+    Broker, Follower, LISTENER_GRPC, LISTENER_KAFKA, PartitionTable, Parts, Settings, topics,
+};
 
 /// What the logs of a test may hold.
 const MEMORY: ByteSize = ByteSize::mib(256);
@@ -28,6 +30,15 @@ pub async fn start(settings: Settings) -> Broker {
 pub async fn start_at(settings: Settings, grpc: SocketAddr) -> Broker {
     let address = Address { host: grpc.ip().to_string(), port: grpc.port() };
     start_with(settings, Addresses::from([(LISTENER_GRPC.to_owned(), address)])).await
+}
+
+/// As [`start`], and tells clients that the Kafka gateway is reached at `kafka`.
+///
+/// # Panics
+/// If it does not start, which fails the test.
+pub async fn start_with_kafka(settings: Settings, kafka: SocketAddr) -> Broker {
+    let address = Address { host: kafka.ip().to_string(), port: kafka.port() };
+    start_with(settings, Addresses::from([(LISTENER_KAFKA.to_owned(), address)])).await
 }
 
 async fn start_with(settings: Settings, addresses: Addresses) -> Broker {

@@ -3,6 +3,7 @@
 pub use rafka_metadata::topic_config::{ConfigEntry, Source};
 
 use rafka_core::{ByteSize, Epoch, NodeId, Offset, PartitionIndex, TopicId, TopicName};
+use uuid::Uuid;
 
 /// An order to create a topic.
 #[derive(Debug, Clone)]
@@ -83,7 +84,7 @@ pub struct Extent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// Its identity.
-    pub cluster_id: String,
+    pub cluster_id: Uuid,
     /// Its nodes, by id.
     pub nodes: Vec<Node>,
     /// The node that clients may take for the controller: any would do.
@@ -97,6 +98,6 @@ pub struct Node {
     pub id: NodeId,
     /// The host that it advertises.
     pub host: String,
-    /// The port of its native gRPC listener.
+    /// The port of the listener that was asked for.
     pub port: u16,
 }

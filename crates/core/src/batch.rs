@@ -18,7 +18,7 @@ pub use header::{Attributes, HEADER_LEN, Header, TimestampType};
 pub use record::{Record, RecordView, Records};
 
 use crate::compression;
-use crate::{ByteSize, Offset, ProducerEpoch, ProducerId, Timestamp};
+use crate::{ByteSize, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// The bytes are not a record batch that we accept. Nothing was kept of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,24 @@ pub enum Error {
         /// What it breaks.
         rule: &'static str,
     },
+}
+
+impl Error {
+    /// What clients are told.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Magic(_) => ErrorCode::UnsupportedForMessageFormat,
+            Self::Count { .. } | Self::UnknownCompression(_) | Self::Record { .. } => {
+                ErrorCode::InvalidRecord
+            }
+            Self::Truncated { .. }
+            | Self::Length(_)
+            | Self::Trailing(_)
+            | Self::Crc { .. }
+            | Self::Inflate(_) => ErrorCode::CorruptMessage,
+        }
+    }
 }
 
 /// One record batch: the parsed header, and the bytes of the records as they came.

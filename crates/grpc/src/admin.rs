@@ -91,13 +91,13 @@ impl admin_server::Admin for Admin {
         &self,
         _request: Request<DescribeClusterRequest>,
     ) -> Result<Response<DescribeClusterResponse>, Status> {
-        let cluster = self.gateway.broker.describe_cluster();
+        let cluster = self.gateway.broker.describe_cluster(rafka_broker::LISTENER_GRPC);
         let node = |node: rafka_broker::topics::Node| v1::DescribedNode {
             node_id: node.id.0,
             address: address(&node.host, node.port),
         };
         Ok(Response::new(DescribeClusterResponse {
-            cluster_id: cluster.cluster_id,
+            cluster_id: cluster.cluster_id.to_string(),
             node_id: cluster.controller.0,
             nodes: cluster.nodes.into_iter().map(node).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rafka_core::{ErrorCode, Offset, Timestamp};
+use rafka_core::{Epoch, ErrorCode, Offset, Timestamp};
 use rafka_storage as storage;
 
 use super::{Broker, Inner, fetch};
 use crate::Error;
 use crate::fetch::Isolation;
-use crate::offsets::{DeleteRecords, Found, Request, Spec};
+use crate::offsets::{DeleteRecords, EpochRequest, Found, Request, Spec};
 
 impl Broker {
     /// Answers each question, in order.
@@ -21,6 +21,17 @@ impl Broker {
             answers.push(self.inner.find_offset(request).await);
         }
         answers
+    }
+
+    /// The largest epoch not above the one in question that wrote records, and the offset at which
+    /// it ended; `None` if no record is that old.
+    ///
+    /// # Errors
+    /// If the partition is not led here, or the client's epoch is not the current one.
+    pub fn epoch_end(&self, request: &EpochRequest) -> Result<Option<(Epoch, Offset)>, Error> {
+        let (_, partition) = self.inner.table.partition(&request.topic, request.partition)?;
+        partition.check_epoch(request.current)?;
+        Ok(partition.epoch_end(request.epoch))
     }
 
     /// Deletes the records before the given offsets, durably, and returns where each partition

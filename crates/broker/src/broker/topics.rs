@@ -164,19 +164,19 @@ impl Broker {
         }
     }
 
-    /// The cluster and its nodes.
+    /// The cluster, and where its nodes have the listener of this name ([`crate::LISTENER_GRPC`]).
     #[must_use]
-    pub fn describe_cluster(&self) -> Cluster {
+    pub fn describe_cluster(&self, listener: &str) -> Cluster {
         let view = self.inner.metadata.view();
         let nodes = view
             .members()
             .iter()
             .filter_map(|(id, member)| {
-                let address = member.addresses.get(crate::LISTENER_GRPC)?;
+                let address = member.addresses.get(listener)?;
                 Some(Node { id: *id, host: address.host.clone(), port: address.port })
             })
             .collect();
-        Cluster { cluster_id: view.cluster_id().to_string(), nodes, controller: view.node() }
+        Cluster { cluster_id: view.cluster_id(), nodes, controller: view.node() }
     }
 }
 

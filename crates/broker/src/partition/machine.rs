@@ -226,6 +226,15 @@ impl Machine {
         Err(Error::new(code, message))
     }
 
+    /// The largest epoch not above `epoch` that wrote records, and where it ended. The current one
+    /// ends where the log does, whether or not it has written.
+    pub(crate) fn epoch_end(&self, epoch: Epoch) -> Option<(Epoch, Offset)> {
+        if epoch == self.leader_epoch {
+            return Some((epoch, self.bounds.end));
+        }
+        self.epochs.end_of(epoch, self.bounds.end)
+    }
+
     /// The leader epoch under which the record at `offset` was written.
     pub(crate) fn epoch_at(&self, offset: Offset) -> Epoch {
         let known = self.epochs.entries();

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use rafka_broker::produce::{self, PartitionAck, PartitionBatches};
 use rafka_broker::{Error, TopicRef};
-use rafka_core::batch;
 use rafka_core::{Batch, ErrorCode, PartitionIndex};
 use rafka_proto::v1::produce_partition::Data;
 use rafka_proto::v1::{self, ProducePartition, ProduceRequest, ProducedPartition};
@@ -173,23 +172,9 @@ fn batches(
                     "topic {topic}, partition {partition}: batch {index}, at byte {position} of \
                      {total}, is malformed: {error}"
                 );
-                return Err(Error::new(code_of(&error), Cow::Owned(message)));
+                return Err(Error::new(error.code(), Cow::Owned(message)));
             }
         }
-    }
-}
-
-fn code_of(error: &batch::Error) -> ErrorCode {
-    match error {
-        batch::Error::Magic(_) => ErrorCode::UnsupportedForMessageFormat,
-        batch::Error::Count { .. }
-        | batch::Error::UnknownCompression(_)
-        | batch::Error::Record { .. } => ErrorCode::InvalidRecord,
-        batch::Error::Truncated { .. }
-        | batch::Error::Length(_)
-        | batch::Error::Trailing(_)
-        | batch::Error::Crc { .. }
-        | batch::Error::Inflate(_) => ErrorCode::CorruptMessage,
     }
 }
 

@@ -1,0 +1,166 @@
+//! The APIs that are served: which, in which versions, and by whom.
+
+mod api_versions;
+mod common;
+mod fetch;
+mod find_coordinator;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use rafka_kafka_wire::{ApiKey, Frame, Message, Reader, RequestHeader, ResponseHeader, Writer};
+
+use crate::connection::Closed;
+use crate::gateway::Gateway;
+
+/// An API that is served.
+#[derive(Debug)]
+pub(crate) struct Api {
+    key: ApiKey,
+    versions: RangeInclusive<i16>,
+    /// What clients are told of the oldest version.
+    advertised_min: i16,
+}
+
+impl Api {
+    const fn new(key: ApiKey, versions: RangeInclusive<i16>) -> Self {
+        let advertised_min = *versions.start();
+        Self { key, versions, advertised_min }
+    }
+}
+
+/// Everything that is served. What is not here is not advertised.
+const APIS: [&Api; 8] = [
+    &produce::API,
+    &fetch::API,
+    &list_offsets::API,
+    &metadata::API,
+    &find_coordinator::API,
+    &api_versions::API,
+    &init_producer_id::API,
+    &offset_for_leader_epoch::API,
+];
+
+/// What a client gets.
+pub(crate) enum Answer {
+    Frame(Frame),
+    /// A produce request that wants no acknowledgement gets no answer at all.
+    Nothing,
+}
+
+/// A request that was begun.
+pub(crate) enum Started {
+    Answered(Answer),
+    /// It has taken its place in the order of appends; the answer comes when it is acknowledged.
+    Waits(Pin<Box<dyn Future<Output = Result<Answer, Closed>> + Send>>),
+}
+
+/// Who asked what, in which version.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    peer: SocketAddr,
+}
+
+impl Context {
+    /// Reads the request.
+    fn read<'a, M: Message<'a>>(&self, reader: &mut Reader<'a>) -> Result<M, Closed> {
+        let (api, version) = (self.key.name(), self.version);
+        M::decode(version, reader).map_err(|cause| Closed::Malformed { api, version, cause })
+    }
+
+    /// Writes the answer.
+    fn answer<'a, M: Message<'a>>(&self, response: &M) -> Result<Answer, Closed> {
+        self.answer_in(self.version, response)
+    }
+
+    fn answer_in<'a, M: Message<'a>>(&self, version: i16, response: &M) -> Result<Answer, Closed> {
+        let mut out = Writer::new();
+        ResponseHeader { correlation_id: self.correlation_id }.encode(self.key, version, &mut out);
+        let written = response.encode(version, &mut out).and_then(|()| out.finish());
+        let api = self.key.name();
+        written.map(Answer::Frame).map_err(|cause| Closed::Unwritable { api, version, cause })
+    }
+
+    fn unsupported(&self) -> Closed {
+        Closed::Unsupported { api: self.key.name(), version: self.version }
+    }
+}
+
+/// Whether the request is one of those that wait for their acknowledgements together.
+pub(crate) fn is_produce(frame: &Bytes) -> bool {
+    frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
+}
+
+/// Begins a request, and carries it out unless it is one to produce.
+pub(crate) async fn start(
+    gateway: &Gateway,
+    peer: SocketAddr,
+    frame: Bytes,
+) -> Result<Started, Closed> {
+    let mut reader = Reader::new(&frame);
+    let header = RequestHeader::decode(&mut reader).map_err(Closed::Header)?;
+    let context = Context {
+        key: header.key,
+        version: header.version,
+        correlation_id: header.correlation_id,
+        peer,
+    };
+    let Some(api) = APIS.iter().find(|api| api.key == header.key) else {
+        return Err(context.unsupported());
+    };
+    if !api.versions.contains(&header.version) {
+        // A client has to learn the versions before it can ask for one of them.
+        if header.key == ApiKey::ApiVersions {
+            return api_versions::refuse(&context).map(Started::Answered);
+        }
+        return Err(context.unsupported());
+    }
+    if header.key == ApiKey::Produce {
+        return produce::start(gateway, context, reader).await;
+    }
+    answer(gateway, &context, reader).await.map(Started::Answered)
+}
+
+async fn answer(
+    gateway: &Gateway,
+    context: &Context,
+    reader: Reader<'_>,
+) -> Result<Answer, Closed> {
+    match context.key {
+        ApiKey::Fetch => fetch::answer(gateway, context, reader).await,
+        ApiKey::ListOffsets => list_offsets::answer(gateway, context, reader).await,
+        ApiKey::Metadata => metadata::answer(gateway, context, reader).await,
+        ApiKey::FindCoordinator => find_coordinator::answer(gateway, context, reader),
+        ApiKey::ApiVersions => api_versions::answer(context, reader),
+        ApiKey::InitProducerId => init_producer_id::answer(gateway, context, reader).await,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(gateway, context, reader),
+        _ => Err(context.unsupported()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_api_is_listed_once_and_can_be_written_in_all_its_versions() {
+        for (index, api) in APIS.iter().enumerate() {
+            let again = APIS[index + 1..].iter().any(|other| other.key == api.key);
+            assert!(!again, "{:?} twice", api.key);
+            let known = api.key.versions();
+            assert!(known.contains(api.versions.start()), "{api:?}");
+            assert!(known.contains(api.versions.end()), "{api:?}");
+            assert!(api.advertised_min <= *api.versions.start(), "{api:?}");
+        }
+    }
+}

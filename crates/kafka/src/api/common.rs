@@ -1,0 +1,58 @@
+//! What several APIs need: names, ids, epochs and errors as Kafka writes them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rafka_broker::fetch::Isolation;
+use rafka_broker::{Error, TopicRef};
+use rafka_core::{Epoch, ErrorCode, TopicId, TopicName};
+use uuid::Uuid;
+
+/// No error.
+pub(super) const NONE: i16 = 0;
+
+/// The topic of this name.
+///
+/// # Errors
+/// If no topic can have it.
+pub(super) fn named(name: &str) -> Result<TopicRef, Error> {
+    let name = TopicName::new(name);
+    name.map(TopicRef::Name)
+        .map_err(|invalid| Error::new(ErrorCode::InvalidTopic, invalid.to_string()))
+}
+
+/// The topic of a request that names topics by id from some version on.
+///
+/// # Errors
+/// As [`named`]; a name that no topic can have is that of a topic which does not exist.
+pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
+    if !id.is_nil() {
+        return Ok(TopicRef::Id(TopicId(id)));
+    }
+    named(name).map_err(|error| Error::new(ErrorCode::UnknownTopicOrPartition, error.message))
+}
+
+/// The leader epoch that a client knows; -1 if it knows none.
+pub(super) fn epoch(number: i32) -> Option<Epoch> {
+    (0 <= number).then_some(Epoch(number))
+}
+
+/// Up to which point a client reads.
+pub(super) fn isolation(level: i8) -> Isolation {
+    if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+}
+
+/// An id as Kafka shows it: 22 characters of base64.
+pub(super) fn id_text(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_look_as_those_of_kafka_do() {
+        assert_eq!(id_text(Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(id_text(Uuid::max()).len(), 22);
+    }
+}

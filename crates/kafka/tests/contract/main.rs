@@ -1,0 +1,10 @@
+//! What the Kafka gateway promises its clients, over real sockets.
+
+#[cfg(test)]
+mod apis;
+#[cfg(test)]
+mod connections;
+#[cfg(test)]
+mod records;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,131 @@
+//! Records in and out: what is refused, with which code, and how reading waits.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rafka_core::Batch;
+use rafka_kafka_wire::{fetch, produce};
+
+use crate::support::{Client, LIMIT, Node, batch, body, produce as producing};
+
+const VERSION: i16 = 9;
+
+async fn code(client: &mut Client, request: &produce::Request<'_>) -> i16 {
+    let frame = client.ask(VERSION, request).await.expect("the connection stays");
+    let response: produce::Response<'_> = body(VERSION, &frame);
+    let answer = &response.responses[0].partition_responses[0];
+    assert_eq!(answer.error_code != 0, answer.error_message.is_some(), "{answer:?}");
+    answer.error_code
+}
+
+fn fetching(offset: i64, wait_ms: i32) -> fetch::Request<'static> {
+    fetch::Request {
+        max_wait_ms: wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: vec![fetch::Topic {
+            topic: "orders".into(),
+            partitions: vec![fetch::Partition {
+                fetch_offset: offset,
+                partition_max_bytes: 1 << 20,
+                ..fetch::Partition::default()
+            }],
+            ..fetch::Topic::default()
+        }],
+        ..fetch::Request::default()
+    }
+}
+
+/// The error and the values that a fetch brought.
+fn found(frame: &Bytes) -> (i16, Vec<String>) {
+    let response: fetch::Response<'_> = body(12, frame);
+    let data = &response.responses[0].partitions[0];
+    let mut bytes = data.records.clone().unwrap_or_default().into_bytes();
+    let mut values = Vec::new();
+    while let Some(batch) = Batch::split_first(&mut bytes).expect("whole batches") {
+        for record in batch.records(rafka_core::ByteSize::mib(1)).expect("sound") {
+            let value = record.expect("sound").value.expect("we write values");
+            values.push(String::from_utf8_lossy(&value).into_owned());
+        }
+    }
+    (data.error_code, values)
+}
+
+#[tokio::test]
+async fn what_cannot_be_appended_is_refused_with_kafka_s_code_and_nothing_of_it_is_kept() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let good = batch(&["x"]).to_bytes();
+    let altered = |at: usize, byte: u8| {
+        let mut bytes = good.to_vec();
+        bytes[at] = byte;
+        Bytes::from(bytes)
+    };
+    let twice = Bytes::from([&good[..], &good[..]].concat());
+    let large = batch(&["x".repeat(2 << 20).as_str()]).to_bytes();
+    for (acks, partition, records, expected) in [
+        (2, 0, good.clone(), 21),
+        (-1, 9, good.clone(), 3),
+        (-1, 0, altered(good.len() - 1, 0xff), 2),
+        (-1, 0, altered(16, 1), 87),
+        (-1, 0, good.slice(..good.len() - 1), 2),
+        (-1, 0, Bytes::new(), 87),
+        (-1, 0, twice, 87),
+        (-1, 0, large, 10),
+    ] {
+        let request = producing(acks, partition, records);
+        assert_eq!(code(&mut client, &request).await, expected, "acks {acks}");
+    }
+    let mut unknown = producing(-1, 0, good.clone());
+    unknown.topic_data[0].name = "nowhere".into();
+    assert_eq!(code(&mut client, &unknown).await, 3);
+    assert_eq!(code(&mut client, &producing(-1, 0, good)).await, 0);
+    let frame = client.ask(12, &fetching(0, 0)).await.expect("answered");
+    assert_eq!(found(&frame), (0, vec!["x".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_fetch_waits_for_records_and_ends_with_its_time() {
+    let node = Node::start().await;
+    let (mut reader, mut writer) = (node.connect().await, node.connect().await);
+    let begun = tokio::time::Instant::now();
+    let waits = async {
+        let frame = reader.ask(12, &fetching(0, 60_000)).await.expect("answered");
+        found(&frame)
+    };
+    let writes = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        code(&mut writer, &producing(-1, 0, batch(&["woken"]).to_bytes())).await
+    };
+    let (read, written) = tokio::join!(waits, writes);
+    assert_eq!((read, written), ((0, vec!["woken".to_owned()]), 0));
+    assert!(begun.elapsed() < LIMIT, "it was woken and did not wait for its time");
+    let frame = reader.ask(12, &fetching(1, 50)).await.expect("answered");
+    assert_eq!(found(&frame), (0, vec![]));
+    let frame = reader.ask(12, &fetching(7, 50)).await.expect("answered");
+    assert_eq!(found(&frame), (1, vec![]));
+}
+
+#[tokio::test]
+async fn answers_come_in_order_and_without_acks_none_comes() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let mut expected = Vec::new();
+    for round in 0..20 {
+        client.send(VERSION, &producing(0, 0, batch(&["silent"]).to_bytes())).await;
+        expected
+            .push(client.send(VERSION, &producing(-1, round % 2, batch(&["a"]).to_bytes())).await);
+    }
+    let last = client.send(12, &fetching(0, 0)).await;
+    for id in expected {
+        let mut frame = client.frame().await.expect("answered");
+        assert_eq!(crate::support::header::<produce::Request<'_>>(VERSION, &mut frame), id);
+        let response: produce::Response<'_> = body(VERSION, &frame);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
+    let mut frame = client.frame().await.expect("answered");
+    assert_eq!(crate::support::header::<fetch::Request<'_>>(12, &mut frame), last);
+    // 20 silent ones and every second of the others.
+    assert_eq!(found(&frame).1.len(), 30);
+}
