@@ -143,7 +143,7 @@ impl Coordinator {
     ///
     /// A group of classic consumers becomes a next-generation group by it if the settings allow: its
     /// members go on with [`join`](Self::join), [`sync`](Self::sync) and so on, which then answer at
-    /// once and without a leader.
+    /// once and without a leader. Between the generations of such a group the code is 14.
     ///
     /// # Errors
     /// Kafka's codes 14 to 16, 25, 42, 69, 81, 82, 110 to 112 and 128. After 25, 82 and 110 the

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rafka_broker::group::{
-    CommitOffsets, CommittedOffset, FetchOffsets, Heartbeat, Join, JoinError, Joined,
-    OffsetToCommit, Protocol, Sync,
+    CommitOffsets, CommittedOffset, ConsumerHeartbeat, ConsumerInstruction, FetchOffsets,
+    Heartbeat, JOIN_EPOCH, Join, JoinError, Joined, OffsetToCommit, Protocol, Sync,
 };
 use rafka_broker::{Error, group};
 use rafka_core::rng::{self, RngExt as _};
@@ -110,6 +110,59 @@ async fn beat(node: &Node, member: &Member) -> Result<(), Error> {
         generation: member.generation,
     };
     node.drive(node.broker.groups().heartbeat(beat)).await
+}
+
+/// A heartbeat of a next-generation member, tried again while the node reads its groups.
+async fn consumer_beat(node: &Node, epoch: i32) -> Result<ConsumerInstruction, Error> {
+    let joins = epoch == JOIN_EPOCH;
+    let beat = ConsumerHeartbeat {
+        group: group_id(),
+        member: "m".to_owned(),
+        member_epoch: epoch,
+        instance: None,
+        rack: None,
+        rebalance_timeout: joins.then_some(SESSION),
+        topics: joins.then(|| vec!["orders".to_owned()]),
+        regex: joins.then(|| "orders-.*".to_owned()),
+        assignor: None,
+        owned: joins.then(Vec::new),
+        client_id: "test".to_owned(),
+        client_host: "here".to_owned(),
+    };
+    loop {
+        match node.drive(node.broker.groups().consumer_heartbeat(beat.clone())).await {
+            Err(error) if error.is_retriable() => {}
+            answer => return answer,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_next_generation_member_goes_on_where_it_was_after_a_power_cut() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 2, &[]).await;
+    let joined = consumer_beat(&node, JOIN_EPOCH).await.expect("it may join");
+    let share = joined.assignment.expect("it joins");
+    assert_eq!((joined.member_epoch, share.len(), share[0].1.len()), (1, 1, 2));
+    let member = Member { id: "m".to_owned(), generation: 1 };
+    committed(&node, &topic, &member, 7).await.expect("it is in this epoch");
+    let node = node.power_cut().await;
+    let again = consumer_beat(&node, 1).await.expect("it is still a member");
+    assert_eq!((again.member_epoch, again.assignment), (1, None));
+    assert_eq!(position(&node, &topic).await, Some(7));
+    let late = committed(&node, &topic, &Member { generation: 2, ..member }, 8).await;
+    assert_eq!(code(&late), Some(ErrorCode::StaleMemberEpoch));
+    // A topic that its pattern matches comes: the next heartbeats bring it.
+    node.create_topic("orders-late", 1, &[]).await;
+    let news = loop {
+        let instruction = consumer_beat(&node, 1).await.expect("it is a member");
+        if instruction.assignment.is_some() {
+            break instruction;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((news.member_epoch, news.assignment.map(|share| share.len())), (2, Some(2)));
+    node.bury().await;
 }
 
 #[tokio::test]

@@ -46,6 +46,10 @@ impl Group {
         }
         let id: Arc<str> = match consumers.id_of(&join.member) {
             Some(id) => id,
+            // Somebody comes with the id it was given. One that was dropped must let everything go.
+            None if !join.member.is_empty() && !subscription.owned.is_empty() => {
+                return Err(ErrorCode::UnknownMemberId.into());
+            }
             None if !join.member.is_empty() => join.member.as_str().into(),
             None => new_member_id(&join, turn.rng),
         };

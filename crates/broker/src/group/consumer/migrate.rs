@@ -34,6 +34,10 @@ impl Group {
         if members_max <= self.roster.len() {
             return Err(ErrorCode::GroupMaxSizeReached);
         }
+        if self.state != State::Stable {
+            // Between generations nobody knows who owns what. The member tries again.
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
         let consumers = self.upgraded(topics, turn).ok_or(ErrorCode::GroupIdNotFound)?;
         self.refuse_members(ErrorCode::RebalanceInProgress, turn);
         self.roster = Roster::default();
@@ -58,6 +62,7 @@ impl Group {
         consumers.dirty.group = true;
         consumers.dirty.target_epoch = true;
         let mut owned = BTreeSet::new();
+        let mut claims = Vec::new();
         for (id, member) in self.roster.iter() {
             let subscription = Subscription::decode(&member.metadata(&protocol)).ok()?;
             let assignment = match member.assignment() {
@@ -67,6 +72,7 @@ impl Group {
             let mut assigned = classic::share_of(&assignment.partitions, topics);
             // A leader may have given a partition out twice: the first has it.
             let _is_all = keep_new(&mut assigned, &mut owned);
+            claims.push((Arc::clone(id), classic::owned(&subscription, topics)));
             let known = member.profile();
             let profile = Profile {
                 instance: member.instance().map(Arc::from),
@@ -99,6 +105,15 @@ impl Group {
             consumers.dirty.note_member(id);
             consumers.dirty.targets.insert(Arc::clone(id));
             consumers.dirty.current.insert(Arc::clone(id));
+        }
+        for (id, mut claim) in claims {
+            // It may still be about to let go of what it owned before this generation.
+            let _is_all = keep_new(&mut claim, &mut owned);
+            consumers.change(&id, |member| {
+                for (topic, partitions) in claim {
+                    member.current.assigned.entry(topic).or_default().extend(partitions);
+                }
+            });
         }
         Some(consumers)
     }

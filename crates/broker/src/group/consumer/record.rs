@@ -108,9 +108,9 @@ pub(super) fn current(group: &GroupId, id: &str, value: Option<&Current>) -> Rec
         out.put_i32(current.epoch);
         out.put_i32(current.previous_epoch);
         out.put_i8(match current.progress {
-            Progress::Stable => 1,
-            Progress::Revoking => 2,
-            Progress::Waiting => 3,
+            Progress::Stable => 0,
+            Progress::Revoking => 1,
+            Progress::Waiting => 2,
         });
         put_share(&mut out, &current.assigned);
         put_share(&mut out, &current.revoking);
@@ -310,9 +310,9 @@ fn take_current(input: &mut Input) -> Result<Current, Malformed> {
         epoch: input.i32("member epoch")?,
         previous_epoch: input.i32("previous member epoch")?,
         progress: match input.0.try_get_i8() {
-            Ok(1) => Progress::Stable,
-            Ok(2) => Progress::Revoking,
-            Ok(3) => Progress::Waiting,
+            Ok(0) => Progress::Stable,
+            Ok(1) => Progress::Revoking,
+            Ok(2) => Progress::Waiting,
             Ok(_) | Err(_) => return Err(Malformed { field: "member state" }),
         },
         assigned: take_share(input)?,

@@ -81,7 +81,7 @@ fn records_are_written_as_kafka_writes_them() {
         b"\0\0\x02i\0\x02c\x02h\x03\x02t\x02u\x04p.*\0\0\0\x05\x06range\0".to_vec(),
         b"\0\0\0\0\0\x04\0".to_vec(),
         [b"\0\0", SHARE, b"\0"].concat(),
-        [b"\0\0\0\0\0\x04\0\0\0\x03\x02", SHARE, b"\x01\0"].concat(),
+        [b"\0\0\0\0\0\x04\0\0\0\x03\x01", SHARE, b"\x01\0"].concat(),
         b"\0\0\x02\x02t\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x64\0".to_vec(),
     ];
     for ((record, _), (key, value)) in samples().into_iter().zip(keys.into_iter().zip(values)) {

@@ -1,4 +1,7 @@
-//! Members come, go, fall silent and lose answers, topics change, the log fails, coordinators change.
+//! Members of both protocols come, go, fall silent and lose answers, topics change, the log fails,
+//! coordinators change.
+
+mod classic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +9,8 @@ use rafka_core::rng::{self, RngExt as _};
 use rafka_core::{Rng, TopicPartition};
 
 use super::*;
+use crate::group::machine::Group;
+use crate::group::ops::LeavingMember;
 
 const PROMISE: &str = "no_partition_has_two_owners_and_in_the_end_each_has_one";
 const NAMES: [&str; 3] = ["t", "u", "v"];
@@ -23,6 +28,9 @@ struct Client {
     told: Option<BTreeSet<TopicPartition>>,
     /// Whether an answer was lost: then it says everything again, and is told everything again.
     has_missed: bool,
+    /// Whether it speaks the classic protocol, and then what it does next.
+    is_classic: bool,
+    next: classic::Next,
     waiting: Option<Waiter>,
 }
 
@@ -46,7 +54,7 @@ impl Drop for Fuzz {
 impl Client {
     /// It is in no group: it lets go of everything.
     fn begin_again(&mut self) {
-        (self.epoch, self.told) = (None, None);
+        (self.epoch, self.told, self.next) = (None, None, classic::Next::Join);
         self.owned.clear();
     }
 }
@@ -66,6 +74,7 @@ impl Fuzz {
         let clients = (0..count).map(|number| Client {
             instance: rng.random_bool(0.3).then(|| format!("i{number}")),
             topics: NAMES[..rng.random_range(1..=3)].to_vec(),
+            is_classic: rng.random_bool(0.4),
             ..Client::default()
         });
         let clients = clients.collect();
@@ -80,7 +89,15 @@ impl Fuzz {
                 0..50 => self.beat(chosen),
                 50..56 => self.leave(chosen),
                 // The process dies, and so does what it believed.
-                56..58 => self.clients[chosen].begin_again(),
+                56..58 => {
+                    let client = &mut self.clients[chosen];
+                    client.begin_again();
+                    client.waiting = None;
+                    if self.rng.random_bool(0.5) {
+                        client.is_classic = !client.is_classic;
+                        client.member.clear();
+                    }
+                }
                 58..62 => self.change_topics(),
                 62..64 => self.clients[chosen].topics.rotate_left(1),
                 64..72 => {
@@ -99,6 +116,10 @@ impl Fuzz {
     fn beat(&mut self, chosen: usize) {
         let client = &mut self.clients[chosen];
         if client.waiting.is_some() {
+            return;
+        }
+        if client.is_classic {
+            self.classic_step(chosen);
             return;
         }
         // It takes a while to do what it was told.
@@ -137,6 +158,12 @@ impl Fuzz {
             return;
         }
         client.begin_again();
+        if client.is_classic {
+            let member = LeavingMember { id: client.member.clone(), instance: None };
+            // Refused while the group is being deleted, and of no interest to who has left.
+            self.world.bench.act(|group, turn| group.leave(&[member], turn)).ok();
+            return;
+        }
         let is_static = client.instance.is_some() && self.rng.random_bool(0.7);
         let epoch = if is_static { LEAVE_STATIC_EPOCH } else { LEAVE_EPOCH };
         let beat =
@@ -172,7 +199,14 @@ impl Fuzz {
             };
             client.waiting = None;
             let answer = self.world.bench.answer(waiter);
-            let Some(Reply::Consumer(_, answer)) = answer else { panic!("not its: {answer:?}") };
+            let answer = match answer {
+                Some(Reply::Consumer(_, answer)) => answer,
+                Some(reply) => {
+                    client.hear(reply, &self.world.topics, self.rng.random_bool(0.1));
+                    continue;
+                }
+                None => panic!("it is answered"),
+            };
             if self.rng.random_bool(0.1) {
                 (client.has_missed, client.told) = (true, None);
                 continue;
@@ -188,7 +222,11 @@ impl Fuzz {
                         client.told = Some(all.collect());
                     }
                 }
-                Err(ErrorCode::CoordinatorNotAvailable | ErrorCode::NotCoordinator) => {
+                Err(
+                    ErrorCode::CoordinatorNotAvailable
+                    | ErrorCode::CoordinatorLoadInProgress
+                    | ErrorCode::NotCoordinator,
+                ) => {
                     (client.has_missed, client.told) = (true, None);
                 }
                 Err(
@@ -212,9 +250,21 @@ impl Fuzz {
         self.epoch = group.consumers.as_ref().map_or(0, |consumers| consumers.epoch());
     }
 
-    fn check(&self) {
+    /// A group that leaves nothing makes room for one that begins anew, as the coordinator does it.
+    fn forget_void(&mut self) {
+        if self.world.bench.group.is_void() {
+            self.world.bench.group = Group::new(group_id("g"));
+        }
+    }
+
+    fn check(&mut self) {
+        self.forget_void();
         let group = &self.world.bench.group;
-        let Some(consumers) = &group.consumers else { return };
+        let Some(consumers) = &group.consumers else {
+            // A later one begins anew.
+            self.epoch = 0;
+            return;
+        };
         assert!(self.epoch <= consumers.epoch(), "epochs go forward");
         // Who is a member in good standing owns nothing that another such member owns.
         let mut owners: BTreeMap<TopicPartition, &str> = BTreeMap::new();
@@ -236,11 +286,12 @@ impl Fuzz {
             client.begin_again();
             client.member.clear();
         }
-        for _ in 0..12 {
+        for _ in 0..40 {
             self.world.bench.settle();
-            self.world.bench.pass(5 * SECOND);
+            self.world.bench.pass(30 * SECOND);
         }
         self.world.bench.settle();
+        self.forget_void();
         for _ in 0..30 {
             for chosen in 0..self.clients.len() {
                 let (mut client, world) =

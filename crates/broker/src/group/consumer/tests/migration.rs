@@ -14,7 +14,9 @@ fn classic(member: &str, generation: i32, owned: &[i32]) -> Join {
     let partitions: Vec<PartitionIndex> = owned.iter().copied().map(PartitionIndex).collect();
     let mut subscription = Subscription::new(vec!["t".to_owned()]);
     subscription.generation = generation;
-    subscription.owned = vec![Named { topic: "t".to_owned(), partitions }];
+    if !partitions.is_empty() {
+        subscription.owned = vec![Named { topic: "t".to_owned(), partitions }];
+    }
     let metadata = subscription.encode().expect("it is short");
     let protocol = Protocol { name: "cooperative-sticky".to_owned(), metadata };
     Join { member: member.to_owned(), protocols: vec![protocol], ..newcomer(&["t"]) }
@@ -162,6 +164,8 @@ fn classic_members_that_do_not_join_in_time_or_fall_silent_are_dropped() {
     world.bench.settle();
     assert_eq!(world.code(&old, 1), 25);
     assert_eq!(world.owned("new").len(), 4);
+    let refusal = Err(Refusal::Code(ErrorCode::UnknownMemberId));
+    assert_eq!(world.classic_joins(classic(&old, 1, &[0])), refusal, "it must let go first");
     let joined = world.classic_joins(classic("", -1, &[])).expect("it may join");
     world.bench.pass(11 * SECOND);
     assert_eq!(world.code(&joined.member, joined.generation), 25, "its own session counts");
@@ -197,8 +201,14 @@ fn a_static_member_takes_its_place_from_one_protocol_to_the_other() {
     let mut world = World::new(&[("t", 2)]);
     let instance = Some("i".to_owned());
     let old = Join { instance: instance.clone(), ..classic("", -1, &[]) };
-    world.classic_joins(old.clone()).expect("it may join");
+    let joined = world.classic_joins(old.clone()).expect("it may join");
     let new = static_join("new", "i", &["t"]);
+    assert_eq!(world.refused(new.clone()), 14, "nobody knows yet who owns what");
+    let waiter = world
+        .bench
+        .sync(crate::group::ops::Sync { instance: instance.clone(), ..sync(&joined.member, 1) });
+    world.bench.settle();
+    world.bench.synced(waiter).expect("it leads");
     assert_eq!(told(&world.beat(new).expect("it takes over")).1, 2);
     assert_eq!(world.bench.group.describe().members.len(), 1);
     // And back, whereby the group turns back as well.
