@@ -2,13 +2,22 @@
 
 mod api_versions;
 mod common;
+mod delete_groups;
+mod describe_groups;
 mod fetch;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -37,15 +46,24 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 8] = [
+const APIS: [&Api; 17] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
     &metadata::API,
+    &offset_commit::API,
+    &offset_fetch::API,
     &find_coordinator::API,
+    &join_group::API,
+    &heartbeat::API,
+    &leave_group::API,
+    &sync_group::API,
+    &describe_groups::API,
+    &list_groups::API,
     &api_versions::API,
     &init_producer_id::API,
     &offset_for_leader_epoch::API,
+    &delete_groups::API,
 ];
 
 /// What a client gets.
@@ -68,6 +86,8 @@ pub(crate) struct Context {
     key: ApiKey,
     version: i16,
     correlation_id: i32,
+    /// What the client calls itself.
+    client_id: String,
     peer: SocketAddr,
 }
 
@@ -89,6 +109,11 @@ impl Context {
         let written = response.encode(version, &mut out).and_then(|()| out.finish());
         let api = self.key.name();
         written.map(Answer::Frame).map_err(|cause| Closed::Unwritable { api, version, cause })
+    }
+
+    /// Where it came from, as groups show it: Kafka's form, a slash and the address.
+    fn client_host(&self) -> String {
+        format!("/{}", self.peer.ip().to_canonical())
     }
 
     fn unsupported(&self) -> Closed {
@@ -113,6 +138,7 @@ pub(crate) async fn start(
         key: header.key,
         version: header.version,
         correlation_id: header.correlation_id,
+        client_id: header.client_id.unwrap_or_default().into_owned(),
         peer,
     };
     let Some(api) = APIS.iter().find(|api| api.key == header.key) else {
@@ -140,6 +166,15 @@ async fn answer(
         ApiKey::Fetch => fetch::answer(gateway, context, reader).await,
         ApiKey::ListOffsets => list_offsets::answer(gateway, context, reader).await,
         ApiKey::Metadata => metadata::answer(gateway, context, reader).await,
+        ApiKey::OffsetCommit => offset_commit::answer(gateway, context, reader).await,
+        ApiKey::OffsetFetch => offset_fetch::answer(gateway, context, reader).await,
+        ApiKey::JoinGroup => join_group::answer(gateway, context, reader).await,
+        ApiKey::Heartbeat => heartbeat::answer(gateway, context, reader).await,
+        ApiKey::LeaveGroup => leave_group::answer(gateway, context, reader).await,
+        ApiKey::SyncGroup => sync_group::answer(gateway, context, reader).await,
+        ApiKey::DescribeGroups => describe_groups::answer(gateway, context, reader).await,
+        ApiKey::ListGroups => list_groups::answer(gateway, context, reader).await,
+        ApiKey::DeleteGroups => delete_groups::answer(gateway, context, reader).await,
         ApiKey::FindCoordinator => find_coordinator::answer(gateway, context, reader),
         ApiKey::ApiVersions => api_versions::answer(context, reader),
         ApiKey::InitProducerId => init_producer_id::answer(gateway, context, reader).await,

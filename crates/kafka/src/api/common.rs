@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rafka_broker::fetch::Isolation;
 use rafka_broker::{Error, TopicRef};
-use rafka_core::{Epoch, ErrorCode, TopicId, TopicName};
+use rafka_core::{Epoch, ErrorCode, GroupId, TopicId, TopicName};
 use uuid::Uuid;
 
 /// No error.
@@ -29,6 +29,19 @@ pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
         return Ok(TopicRef::Id(TopicId(id)));
     }
     named(name).map_err(|error| Error::new(ErrorCode::UnknownTopicOrPartition, error.message))
+}
+
+/// The group of this id.
+///
+/// # Errors
+/// If no group can have it.
+pub(super) fn group(id: &str) -> Result<GroupId, Error> {
+    GroupId::new(id).map_err(|invalid| Error::new(ErrorCode::InvalidGroupId, invalid.to_string()))
+}
+
+/// The code of an outcome.
+pub(super) fn code<T>(outcome: &Result<T, Error>) -> i16 {
+    outcome.as_ref().err().map_or(NONE, |error| error.code.code())
 }
 
 /// The leader epoch that a client knows; -1 if it knows none.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use rafka_broker::Error;
 use rafka_broker::topics::Node;
-use rafka_core::{ErrorCode, GroupId};
+use rafka_core::ErrorCode;
 use rafka_kafka_wire::find_coordinator::{Coordinator, Request, Response};
 use rafka_kafka_wire::{ApiKey, Reader};
 
@@ -25,10 +25,9 @@ pub(super) fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    let find = |key: &str| match (request.key_type, GroupId::new(key)) {
-        (GROUP, Ok(_)) => gateway.node(),
-        (GROUP, Err(invalid)) => Err(Error::new(ErrorCode::InvalidGroupId, invalid.to_string())),
-        (other, _) => {
+    let find = |key: &str| match request.key_type {
+        GROUP => common::group(key).and_then(|_group| gateway.node()),
+        other => {
             let message = format!("there are no coordinators of kind {other} here");
             Err(Error::new(ErrorCode::InvalidRequest, message))
         }

@@ -148,6 +148,16 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
                 end.error_code == 0 && 0 < end.end_offset && 0 <= end.leader_epoch
             })
         }
+        // A member's life in every version: see `groups`.
+        ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::JoinGroup
+        | ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::SyncGroup
+        | ApiKey::DescribeGroups
+        | ApiKey::ListGroups
+        | ApiKey::DeleteGroups => true,
         other => panic!("{other:?} is advertised and not tested"),
     }
 }

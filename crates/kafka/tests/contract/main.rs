@@ -5,6 +5,8 @@ mod apis;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod groups;
+#[cfg(test)]
 mod records;
 #[cfg(test)]
 mod support;
