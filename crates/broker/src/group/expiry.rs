@@ -11,7 +11,7 @@ use super::record::{self, Record};
 
 /// The least time between two looks, so that offsets that expire one after the other are
 /// forgotten together.
-const PAUSE: Duration = Duration::from_mins(1);
+pub(super) const PAUSE: Duration = Duration::from_mins(1);
 
 impl Group {
     /// Forgets what nobody kept.
@@ -21,6 +21,7 @@ impl Group {
             self.expiry_at = Some(turn.now + PAUSE);
             return;
         }
+        self.bury_leftovers(turn);
         let is_over = |at: &Partition, entry: &Entry| {
             self.entry_kept_until(at, entry).is_some_and(|time| time <= turn.now)
         };
@@ -29,7 +30,11 @@ impl Group {
         self.plan_expiry(turn.now);
         if !partitions.is_empty() {
             self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
-        } else if self.state == State::Empty && self.offsets.is_empty() && self.pending.is_empty() {
+        } else if self.state == State::Empty
+            && self.offsets.is_empty()
+            && self.pending.is_empty()
+            && self.writes.is_empty()
+        {
             self.begin_deletion(None, turn);
         }
     }
@@ -90,8 +95,14 @@ impl Group {
         }
         if !records.is_empty() {
             self.write(records, Write::GroupDeletion { waiter }, turn);
-        } else if let Some(waiter) = waiter {
-            turn.reply(Reply::Deleted(waiter, Ok(())));
+        } else {
+            if !self.leftovers.is_empty() {
+                self.state = State::Empty;
+                self.plan_expiry(turn.now);
+            }
+            if let Some(waiter) = waiter {
+                turn.reply(Reply::Deleted(waiter, Ok(())));
+            }
         }
     }
 
@@ -105,7 +116,7 @@ impl Group {
             Ok(()) => {
                 self.offsets = super::offsets::Offsets::default();
                 self.is_recorded = false;
-                self.consumers = None;
+                self.leave_consumers_behind(turn);
             }
             Err(_) => {
                 self.state = State::Empty;

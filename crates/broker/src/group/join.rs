@@ -141,7 +141,8 @@ impl Group {
     /// Takes a newcomer in.
     fn admit(&mut self, id: &Arc<str>, join: Join, waiter: Waiter, turn: &mut Turn<'_>) {
         self.pending.remove(id);
-        self.end_consumers(turn);
+        // An empty group of the other kind becomes one of this kind.
+        let _before = self.end_consumers(turn);
         if self.roster.is_empty() {
             self.protocol_type = Some(join.protocol_type.clone());
         }

@@ -79,8 +79,7 @@ impl Loader {
             Entry::Group { group, value } => {
                 let found = self.groups.entry(group).or_default();
                 if value.is_some() {
-                    // The group has become another: what is left of the one before is no more.
-                    found.consumers = consumer::Found::default();
+                    found.consumers.supersede();
                 }
                 found.value = value;
             }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rafka_core::{ErrorCode, GroupId, Time};
 
 use super::consumer::{Consumers, Persisting};
@@ -50,6 +51,9 @@ pub(super) struct Group {
     pub(super) expiry_at: Option<Time>,
     /// Whether the log holds a record of the group itself, which a deletion must then undo.
     pub(super) is_recorded: bool,
+    /// Keys of records of an earlier kind of this group, of which the log refused to hear that they
+    /// are no more. It is told again.
+    pub(super) leftovers: BTreeSet<Bytes>,
     pub(super) writes: BTreeMap<Ticket, Write>,
     next_ticket: u64,
 }
@@ -103,6 +107,8 @@ pub(super) enum Write {
     GroupDeletion { waiter: Option<Waiter> },
     /// What changed in a next-generation group.
     Consumers(Persisting),
+    /// What these keys stood for is no more.
+    Tombstones(BTreeSet<Bytes>),
 }
 
 impl Group {
@@ -123,6 +129,7 @@ impl Group {
             kept_until: Time::default(),
             expiry_at: None,
             is_recorded: false,
+            leftovers: BTreeSet::new(),
             writes: BTreeMap::new(),
             next_ticket: 0,
         }
@@ -148,6 +155,7 @@ impl Group {
             && self.pending.is_empty()
             && self.offsets.is_empty()
             && !self.is_recorded
+            && self.leftovers.is_empty()
             && self.writes.is_empty()
     }
 
@@ -156,7 +164,8 @@ impl Group {
         const GROUP_BYTES: usize = 512;
         let pending: usize = self.pending.keys().map(|id| id.len() + 64).sum();
         let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.bytes());
-        let members = self.roster.bytes() + consumers + pending;
+        let leftovers: usize = self.leftovers.iter().map(|key| key.len() + 64).sum();
+        let members = self.roster.bytes() + consumers + pending + leftovers;
         GROUP_BYTES + self.id.as_str().len() + self.offsets.bytes() + members
     }
 
@@ -228,6 +237,7 @@ impl Group {
             Write::Deletion(deletion) => self.end_deletion(deletion, result, turn),
             Write::GroupDeletion { waiter } => self.end_group_deletion(waiter, result, turn),
             Write::Consumers(persisting) => self.end_persisting(persisting, result, turn),
+            Write::Tombstones(keys) => self.end_burying(keys, result, turn),
         }
     }
 
@@ -252,6 +262,7 @@ impl Group {
                 }
                 Write::Consumers(persisting) => persisting.abandon(code, turn),
                 Write::Group
+                | Write::Tombstones(_)
                 | Write::Assignments
                 | Write::StaticMember { .. }
                 | Write::Deletion(Deletion { waiter: None, .. })

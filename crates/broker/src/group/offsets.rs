@@ -313,7 +313,8 @@ impl Group {
             | Write::StaticMember { .. }
             | Write::Deletion(_)
             | Write::GroupDeletion { .. }
-            | Write::Consumers(_) => &[],
+            | Write::Consumers(_)
+            | Write::Tombstones(_) => &[],
         })
     }
 }

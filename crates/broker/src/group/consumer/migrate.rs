@@ -124,9 +124,7 @@ impl Group {
         if !is_classic || !turn.settings.group_consumer_migration_policy.may_downgrade() {
             return;
         }
-        let records = self.consumer_tombstones();
-        let Some(consumers) = self.consumers.take() else { return };
-        self.write(records, Write::Group, turn);
+        let Some(consumers) = self.end_consumers(turn) else { return };
         for (id, member) in &consumers.members {
             let Profile { instance, client_id, client_host, rebalance_timeout, classic, .. } =
                 member.profile.clone();

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rafka_core::ErrorCode;
+use bytes::Bytes;
+use rafka_core::{ErrorCode, GroupId};
 
 use super::Consumers;
 use super::record;
 use crate::group::effects::{Reply, Turn};
-use crate::group::machine::{Group, Write};
+use crate::group::expiry::PAUSE;
+use crate::group::machine::{Group, State, Write};
 use crate::group::record::{Record, group_tombstone};
 
 /// What differs from the log: of what is named here and is not there any more, the log is told so.
@@ -34,6 +36,16 @@ pub(in crate::group) struct Persisting {
 impl Dirty {
     pub(super) fn note_member(&mut self, id: &Arc<str>) {
         self.members.insert(Arc::clone(id));
+    }
+
+    /// The keys of the records that it is about, but for those of the group itself.
+    pub(super) fn keys(&self, group: &GroupId) -> Vec<Bytes> {
+        let members = self.members.iter().map(|id| record::member(group, id, None));
+        let targets = self.targets.iter().map(|id| record::target(group, id, None));
+        let current = self.current.iter().map(|id| record::current(group, id, None));
+        let regexes = self.regexes.iter().map(|pattern| record::regex(group, pattern, None));
+        let all = members.chain(targets).chain(current).chain(regexes);
+        all.map(|record| record.key).collect()
     }
 
     fn merge(&mut self, other: Self) {
@@ -63,6 +75,7 @@ impl Group {
 
     /// Sends what has changed on its way into the log.
     pub(super) fn persist(&mut self, turn: &mut Turn<'_>) {
+        self.bury_leftovers(turn);
         let Some(consumers) = &mut self.consumers else { return };
         let dirty = std::mem::take(&mut consumers.dirty);
         if dirty == Dirty::default() {
@@ -85,10 +98,13 @@ impl Group {
         turn: &mut Turn<'_>,
     ) {
         let Persisting { waiting, dirty } = persisting;
-        if result.is_err()
-            && let Some(consumers) = &mut self.consumers
-        {
-            consumers.dirty.merge(dirty);
+        match &mut self.consumers {
+            _ if result.is_ok() => {}
+            Some(consumers) => consumers.dirty.merge(dirty),
+            None => {
+                self.leftovers.extend(dirty.keys(&self.id));
+                self.expire_soon(turn);
+            }
         }
         for reply in waiting {
             turn.reply(match result {
@@ -99,13 +115,63 @@ impl Group {
     }
 
     /// The empty group becomes a classic one.
-    pub(in crate::group) fn end_consumers(&mut self, turn: &mut Turn<'_>) {
-        let records = self.consumer_tombstones();
-        if !records.is_empty() {
-            // If the log refuses, the record of the classic group tells it later.
-            self.consumers = None;
-            self.write(records, Write::Group, turn);
+    pub(in crate::group) fn end_consumers(&mut self, turn: &mut Turn<'_>) -> Option<Consumers> {
+        let keys = self.consumer_tombstones().into_iter().map(|record| record.key).collect();
+        let consumers = self.consumers.take()?;
+        self.bury(keys, turn);
+        Some(*consumers)
+    }
+
+    /// The group and its records are deleted. What of it the log had refused is still to be told.
+    pub(in crate::group) fn leave_consumers_behind(&mut self, turn: &mut Turn<'_>) {
+        if let Some(consumers) = self.consumers.take() {
+            self.leftovers.extend(consumers.dirty.keys(&self.id));
         }
+        if !self.leftovers.is_empty() {
+            self.state = State::Empty;
+            self.bury_leftovers(turn);
+        }
+    }
+
+    fn bury(&mut self, keys: BTreeSet<Bytes>, turn: &mut Turn<'_>) {
+        let tombstone = |key: &Bytes| Record { key: key.clone(), value: None };
+        let records: Vec<Record> = keys.iter().map(tombstone).collect();
+        if !records.is_empty() {
+            self.write(records, Write::Tombstones(keys), turn);
+        }
+    }
+
+    /// Tells the log again what it refused to hear, but for what is there again.
+    pub(in crate::group) fn bury_leftovers(&mut self, turn: &mut Turn<'_>) {
+        if self.leftovers.is_empty() {
+            return;
+        }
+        let mut keys = std::mem::take(&mut self.leftovers);
+        for record in self.consumer_tombstones() {
+            keys.remove(&record.key);
+        }
+        self.bury(keys, turn);
+    }
+
+    pub(in crate::group) fn end_burying(
+        &mut self,
+        keys: BTreeSet<Bytes>,
+        result: Result<(), ErrorCode>,
+        turn: &Turn<'_>,
+    ) {
+        if result.is_err() {
+            self.leftovers.extend(keys);
+            self.expire_soon(turn);
+        }
+    }
+
+    /// Comes back to what the log refused. Until then the group can be used again.
+    fn expire_soon(&mut self, turn: &Turn<'_>) {
+        if self.state == State::Dead && self.writes.is_empty() {
+            self.state = State::Empty;
+        }
+        let soon = turn.now + PAUSE;
+        self.expiry_at = Some(self.expiry_at.map_or(soon, |planned| planned.min(soon)));
     }
 
     /// Takes out of the log what it holds of the next-generation group.
@@ -136,12 +202,7 @@ impl Persisting {
 }
 
 impl Consumers {
-    fn records(
-        &self,
-        group: &rafka_core::GroupId,
-        dirty: &Dirty,
-        now: rafka_core::Timestamp,
-    ) -> Vec<Record> {
+    fn records(&self, group: &GroupId, dirty: &Dirty, now: rafka_core::Timestamp) -> Vec<Record> {
         let mut records = Vec::new();
         // What goes, goes first, from the inside out; what comes, comes from the outside in.
         for id in dirty.current.iter().filter(|id| !self.members.contains_key(*id)) {

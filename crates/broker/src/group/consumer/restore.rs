@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rafka_core::{TopicName, TopicPartition};
 
+use super::persist::Dirty;
 use super::reconcile::{Current, Progress};
 use super::record::{self, Entry};
 use super::{Consumers, Member, Share};
@@ -20,6 +21,8 @@ pub(in crate::group) struct Found {
     targets: BTreeMap<String, Share>,
     current: BTreeMap<String, Current>,
     regexes: BTreeMap<String, BTreeSet<TopicName>>,
+    /// What is left of it in the log although it was another kind of group meanwhile.
+    stale: Dirty,
 }
 
 impl Found {
@@ -34,6 +37,13 @@ impl Found {
         }
     }
 
+    /// The group has become a classic one. What is left of this one is no more.
+    pub(in crate::group) fn supersede(&mut self) {
+        let mut stale = std::mem::take(&mut self.stale);
+        stale.note_leftovers(&std::mem::take(self));
+        self.stale = stale;
+    }
+
     /// Whether there is such a group.
     pub(in crate::group) fn is_there(&self) -> bool {
         self.group.is_some()
@@ -44,6 +54,20 @@ fn set<T>(map: &mut BTreeMap<String, T>, key: String, value: Option<T>) {
     match value {
         Some(value) => drop(map.insert(key, value)),
         None => drop(map.remove(&key)),
+    }
+}
+
+impl Dirty {
+    /// Takes everything in that the log still says.
+    fn note_leftovers(&mut self, found: &Found) {
+        let ids = found.members.keys().chain(found.targets.keys()).chain(found.current.keys());
+        for id in ids {
+            let id: Arc<str> = id.as_str().into();
+            self.targets.insert(Arc::clone(&id));
+            self.current.insert(Arc::clone(&id));
+            self.members.insert(id);
+        }
+        self.regexes.extend(found.regexes.keys().cloned());
     }
 }
 
@@ -64,7 +88,12 @@ impl Group {
     /// Its members have their whole session timeout from now on, and those that were asked to let
     /// partitions go their whole rebalance timeout.
     pub(in crate::group) fn restore_consumers(&mut self, mut found: Found, turn: &Turn<'_>) {
-        let Some((epoch, topics_hash)) = found.group else { return };
+        let Some((epoch, topics_hash)) = found.group else {
+            found.supersede();
+            self.leftovers.extend(found.stale.keys(&self.id));
+            return;
+        };
+        self.leftovers.extend(found.stale.keys(&self.id));
         let target_epoch = found.target_epoch.min(epoch);
         let mut consumers = Consumers { epoch, topics_hash, target_epoch, ..Consumers::default() };
         // If refused writes left two owners of a partition in the log, the one in the later epoch has
