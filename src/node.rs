@@ -223,6 +223,9 @@ impl Node {
             () = self.kafka.ended() => "the Kafka listener ended unasked".to_owned(),
             () = self.http.ended() => "the HTTP listener ended unasked".to_owned(),
             () = self.broker.groups().ended() => "the group coordinator ended unasked".to_owned(),
+            () = self.broker.transactions().ended() => {
+                "the transaction coordinator ended unasked".to_owned()
+            }
             reason = self.metadata.ended() => format!("topics cannot be changed any more: {reason}"),
         }
     }

@@ -130,11 +130,14 @@ impl Settings {
         let sidecar = self.storage.sidecar_budget();
         let producers = self.broker.producers_budget();
         let groups = self.broker.groups.groups_budget();
+        let transactions = self.broker.transactions.transactions_budget();
         let (receive, read) = (self.grpc.receive_budget(), self.grpc.read_budget());
         let kafka = self.kafka.receive_budget();
-        let all: u64 =
-            [sidecar, producers, groups, receive, read, kafka].iter().map(|part| part.0).sum();
-        tracing::info!(%sidecar, %producers, %groups, %receive, %read, %kafka, "bounds of memory");
+        let parts = [sidecar, producers, groups, transactions, receive, read, kafka];
+        let all: u64 = parts.iter().map(|part| part.0).sum();
+        tracing::info!(
+            %sidecar, %producers, %groups, %transactions, %receive, %read, %kafka, "bounds of memory"
+        );
         if let Some(limit) = memory.filter(|limit| limit.0 < all) {
             let all = ByteSize(all);
             tracing::warn!(%all, %limit, "the bounds of memory are more than there is");

@@ -1,6 +1,7 @@
 //! The broker: the one set of operations that all gateways call.
 
 mod fetch;
+mod internal_topic;
 mod maintenance;
 mod markers;
 mod offsets;
@@ -9,6 +10,7 @@ mod produce;
 mod producer_ids;
 mod register;
 mod topics;
+mod transactions;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,8 +28,9 @@ use crate::calendar::Calendar;
 use crate::follower::Follower;
 use crate::stats::Stats;
 use crate::table::PartitionTable;
-use crate::{Error, Registrations, Settings, group};
+use crate::{Error, Registrations, Settings, group, transaction};
 use offsets_log::OffsetsPartitions;
+use transactions::TransactionPartitions;
 
 /// What a broker is made of. See [`Follower`] for how engine, metadata and table are tied.
 pub struct Parts {
@@ -65,7 +68,8 @@ struct Inner {
     /// By which retention judges ages.
     calendar: Mutex<Calendar>,
     groups: group::Coordinator,
-    /// Who knows the transactions that batches claim to be part of.
+    transactions: transaction::Coordinator,
+    /// Who is asked in place of our own coordinator.
     registrations: OnceLock<Arc<dyn Registrations>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -111,8 +115,16 @@ impl Broker {
             let clock_of_groups = Arc::clone(&clock);
             let groups = settings.groups.clone();
             let tied = (&tasks, stop.clone());
+            let surroundings = Arc::new(TransactionPartitions::new(broker, &settings));
+            let transactions = transaction::Coordinator::start(
+                settings.transactions.clone(),
+                surroundings,
+                Arc::clone(&clock),
+                (&tasks, stop.clone()),
+            );
             Inner {
                 groups: group::Coordinator::start(groups, log, clock_of_groups, rng, tied),
+                transactions,
                 table,
                 engine,
                 metadata,
@@ -129,6 +141,7 @@ impl Broker {
             }
         });
         inner.lead_groups().await;
+        inner.lead_transactions().await;
         let broker = Self { inner };
         broker.start_maintenance();
         Ok(broker)

@@ -34,6 +34,7 @@ pub use ops::{
     LeavingMember, LeftMember, MemberDescription, OffsetToCommit, PartitionResult, Position,
     Protocol, Sync, Synced,
 };
+pub(crate) use record::spread;
 pub use record::{OFFSETS_TOPIC, partition_of};
 pub use settings::{MigrationPolicy, Settings};
 

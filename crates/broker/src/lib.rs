@@ -23,6 +23,7 @@ mod table;
 pub mod testing;
 mod topic_ref;
 pub mod topics;
+pub mod transaction;
 
 pub use broker::{Broker, Parts, StartError};
 pub use error::Error;

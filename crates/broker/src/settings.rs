@@ -43,6 +43,8 @@ pub struct Settings {
     pub cold_reads_max: usize,
     /// Consumer groups.
     pub groups: crate::group::Settings,
+    /// Transactions.
+    pub transactions: crate::transaction::Settings,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             fetch_waits_max: 100_000,
             cold_reads_max: 16,
             groups: crate::group::Settings::default(),
+            transactions: crate::transaction::Settings::default(),
         }
     }
 }
@@ -77,7 +80,8 @@ impl Settings {
         in_range("fetch_bytes_max", self.fetch_bytes_max, sizes)?;
         in_range("fetch_waits_max", self.fetch_waits_max, 1..=1_000_000)?;
         in_range("cold_reads_max", self.cold_reads_max, 1..=512)?;
-        self.groups.validate().map_err(|error| error.within("groups"))
+        self.groups.validate().map_err(|error| error.within("groups"))?;
+        self.transactions.validate().map_err(|error| error.within("transactions"))
     }
 
     /// Works out the bounds that were not given from the memory that the process may use.
@@ -85,6 +89,7 @@ impl Settings {
         let share = ByteSize::share(memory, PRODUCERS_SHARE, PRODUCERS_BYTES_MAX);
         self.producers_bytes_max.get_or_insert(share.max(PRODUCERS_BYTES_MIN));
         self.groups.fit(memory);
+        self.transactions.fit(memory);
     }
 
     /// The bound of what is known of producers.

@@ -12,10 +12,11 @@ use crate::partition::AckState;
 use crate::{Error, Markers, Registrations, TopicRef};
 
 impl Broker {
-    /// Lets transactional batches in, as far as `registrations` knows their transactions. Once.
+    /// Lets transactional batches in as far as `registrations` knows their transactions, in place of
+    /// the node's own [`transactions`](Self::transactions). Once.
     pub fn set_registrations(&self, registrations: Arc<dyn Registrations>) {
         let is_first = self.inner.registrations.set(registrations).is_ok();
-        assert!(is_first, "a broker has one transaction coordinator");
+        assert!(is_first, "a broker asks one transaction coordinator");
     }
 
     /// Ends a transaction in each of these partitions, and returns when the markers are durable.

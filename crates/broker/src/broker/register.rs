@@ -6,9 +6,9 @@ use rafka_core::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
 use tokio::time::Instant;
 
 use super::Inner;
-use crate::Error;
 use crate::partition::machine::Registration;
 use crate::produce::{PartitionBatches, Request};
+use crate::{Error, Registrations};
 
 /// What was found of the transactions of a request, by the places of its partitions.
 #[derive(Debug, Default)]
@@ -77,9 +77,9 @@ impl Inner {
             let message = "a transactional batch needs the producer's transactional id";
             return Err(Error::new(ErrorCode::InvalidTxnState, message));
         };
-        let Some(registrations) = self.registrations.get() else {
-            let message = "transactions are not supported: send without a transactional id";
-            return Err(Error::new(ErrorCode::InvalidTxnState, message));
+        let registrations: &dyn Registrations = match self.registrations.get() {
+            Some(other) => &**other,
+            None => &self.transactions,
         };
         let answers = registrations.register(transaction, producer, partitions);
         tokio::time::timeout_at(deadline, answers).await.map_err(|_elapsed| {

@@ -26,8 +26,13 @@ const VALUE_VERSION: i16 = 3;
 /// If `partition_count` is 0: a topic has partitions.
 #[must_use]
 pub fn partition_of(group: &GroupId, partition_count: u32) -> PartitionIndex {
+    spread(group.as_str(), partition_count)
+}
+
+/// As [`partition_of`], for any text: transactional ids are spread in the same way.
+pub(crate) fn spread(text: &str, partition_count: u32) -> PartitionIndex {
     assert!(0 < partition_count, "a topic has at least one partition");
-    let units = group.as_str().encode_utf16();
+    let units = text.encode_utf16();
     let hash = units.fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
     // The absolute value, and 0 for the one number that has none.
     let spread = hash.checked_abs().unwrap_or(0).cast_unsigned();

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod coordinator;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod disk;

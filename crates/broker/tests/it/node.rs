@@ -74,6 +74,7 @@ pub(crate) fn small() -> Settings {
         ..journal::Settings::default()
     };
     settings.broker.groups.offsets_topic_partitions = 2;
+    settings.broker.transactions.transactions_topic_partitions = 2;
     settings.broker.groups.group_rebalance_delay_initial = Duration::ZERO;
     settings
 }

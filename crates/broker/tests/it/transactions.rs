@@ -231,7 +231,8 @@ async fn a_transaction_enters_a_partition_only_if_its_coordinator_knows() {
     let topic = node.create_topic("orders", 2, &[]).await;
     let first = |node: &Node| transactional(node, PRODUCER, EPOCH, 0);
     let refused = Some(ErrorCode::InvalidTxnState);
-    assert_eq!(code(&write(&node, &topic, first(&node)).await), refused, "there is no coordinator");
+    let unknown = Some(ErrorCode::InvalidProducerIdMapping);
+    assert_eq!(code(&write(&node, &topic, first(&node)).await), unknown, "nobody began it");
     let (node, known) = node_with(node, &[]).await;
     assert_eq!(code(&write(&node, &topic, first(&node)).await), refused);
     known.ongoing.lock().insert(PRODUCER);
