@@ -74,6 +74,13 @@ impl Client {
             }
             subscription.owned.push(Named { topic: name.as_str().to_owned(), partitions });
         }
+        // It does not know that a topic is gone.
+        let is_there = |at: &&TopicPartition| topics.by_name.values().any(|it| it.id == at.topic);
+        let gone: Vec<PartitionIndex> =
+            self.owned.iter().filter(|at| !is_there(at)).map(|at| at.partition).collect();
+        if !gone.is_empty() {
+            subscription.owned.push(Named { topic: "gone".to_owned(), partitions: gone });
+        }
         let metadata = subscription.encode().expect("it is short");
         Protocol { name: "cooperative-sticky".to_owned(), metadata }
     }
