@@ -1,6 +1,6 @@
 //! Topics: what can be asked and said of them.
 
-pub use rafka_metadata::topic_config::{ConfigEntry, Source};
+pub use rafka_metadata::topic_config::{ConfigEntry, Kind, Source};
 
 use rafka_core::{ByteSize, Epoch, NodeId, Offset, PartitionIndex, TopicId, TopicName};
 use uuid::Uuid;

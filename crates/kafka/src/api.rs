@@ -2,11 +2,18 @@
 
 mod api_versions;
 mod common;
+mod create_partitions;
+mod create_topics;
 mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
@@ -46,7 +53,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 17] = [
+const APIS: [&Api; 24] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -61,9 +68,16 @@ const APIS: [&Api; 17] = [
     &describe_groups::API,
     &list_groups::API,
     &api_versions::API,
+    &create_topics::API,
+    &delete_topics::API,
+    &delete_records::API,
     &init_producer_id::API,
     &offset_for_leader_epoch::API,
+    &describe_configs::API,
+    &create_partitions::API,
     &delete_groups::API,
+    &incremental_alter_configs::API,
+    &describe_cluster::API,
 ];
 
 /// What a client gets.
@@ -175,6 +189,15 @@ async fn answer(
         ApiKey::DescribeGroups => describe_groups::answer(gateway, context, reader).await,
         ApiKey::ListGroups => list_groups::answer(gateway, context, reader).await,
         ApiKey::DeleteGroups => delete_groups::answer(gateway, context, reader).await,
+        ApiKey::CreateTopics => create_topics::answer(gateway, context, reader).await,
+        ApiKey::DeleteTopics => delete_topics::answer(gateway, context, reader).await,
+        ApiKey::CreatePartitions => create_partitions::answer(gateway, context, reader).await,
+        ApiKey::DeleteRecords => delete_records::answer(gateway, context, reader).await,
+        ApiKey::IncrementalAlterConfigs => {
+            incremental_alter_configs::answer(gateway, context, reader).await
+        }
+        ApiKey::DescribeConfigs => describe_configs::answer(gateway, context, reader),
+        ApiKey::DescribeCluster => describe_cluster::answer(gateway, context, reader),
         ApiKey::FindCoordinator => find_coordinator::answer(gateway, context, reader),
         ApiKey::ApiVersions => api_versions::answer(context, reader),
         ApiKey::InitProducerId => init_producer_id::answer(gateway, context, reader).await,

@@ -1,5 +1,7 @@
 //! What several APIs need: names, ids, epochs and errors as Kafka writes them.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rafka_broker::fetch::Isolation;
@@ -37,6 +39,12 @@ pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
 /// If no group can have it.
 pub(super) fn group(id: &str) -> Result<GroupId, Error> {
     GroupId::new(id).map_err(|invalid| Error::new(ErrorCode::InvalidGroupId, invalid.to_string()))
+}
+
+/// The names that a request names more than once.
+pub(super) fn doubled<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
 }
 
 /// The code of an outcome.

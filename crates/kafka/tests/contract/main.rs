@@ -1,6 +1,8 @@
 //! What the Kafka gateway promises its clients, over real sockets.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod apis;
 #[cfg(test)]
 mod connections;

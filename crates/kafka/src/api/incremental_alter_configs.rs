@@ -1,0 +1,95 @@
+//! `IncrementalAlterConfigs`: single configs of topics, set, taken back, or lists of them changed.
+
+use std::collections::BTreeSet;
+
+use rafka_broker::Error;
+use rafka_broker::topics::{ConfigEntry, Kind};
+use rafka_core::ErrorCode;
+use rafka_kafka_wire::incremental_alter_configs::{
+    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request, Response,
+};
+use rafka_kafka_wire::{ApiKey, Reader};
+use uuid::Uuid;
+
+use super::{Answer, Api, Context, common, describe_configs};
+use crate::connection::Closed;
+use crate::gateway::Gateway;
+
+pub(super) const API: Api = Api::new(ApiKey::IncrementalAlterConfigs, 0..=1);
+
+/// Kafka's numbers for what shall be done with a config.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+pub(super) async fn answer(
+    gateway: &Gateway,
+    context: &Context,
+    mut reader: Reader<'_>,
+) -> Result<Answer, Closed> {
+    let request: Request<'_> = context.read(&mut reader)?;
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for resource in &request.resources {
+        let result = alter(gateway, resource, request.validate_only).await;
+        responses.push(AlterConfigsResourceResponse {
+            error_code: common::code(&result),
+            error_message: result.err().map(|error| error.message),
+            resource_type: resource.resource_type,
+            resource_name: resource.resource_name.clone(),
+        });
+    }
+    context.answer(&Response { responses, ..Response::default() })
+}
+
+async fn alter(
+    gateway: &Gateway,
+    resource: &AlterConfigsResource<'_>,
+    validate_only: bool,
+) -> Result<(), Error> {
+    describe_configs::check_type(resource.resource_type)?;
+    let topic = common::topic(&resource.resource_name, Uuid::nil())?;
+    let entries = gateway.broker.describe_configs(&topic)?;
+    let mut named = BTreeSet::new();
+    let mut changes = Vec::with_capacity(resource.configs.len());
+    for config in &resource.configs {
+        if !named.insert(&*config.name) {
+            return Err(invalid(format!("the request names {} twice", config.name)));
+        }
+        changes.push((config.name.clone().into_owned(), changed(config, &entries)?));
+    }
+    gateway.broker.alter_configs(topic, changes, validate_only).await
+}
+
+/// The value that a config shall have; `None` for its default.
+fn changed(config: &AlterableConfig<'_>, entries: &[ConfigEntry]) -> Result<Option<String>, Error> {
+    let name = &config.name;
+    if config.config_operation == DELETE {
+        return Ok(None);
+    }
+    let value = config.value.as_deref().ok_or_else(|| invalid(format!("{name} has no value")))?;
+    if config.config_operation == SET {
+        return Ok(Some(value.to_owned()));
+    }
+    let entry = entries.iter().find(|entry| entry.key.spec().name == *name);
+    let list = entry.filter(|entry| matches!(entry.key.spec().kind, Kind::List(_)));
+    let Some(list) = list else {
+        let message = format!("{name} is no list that something could be added to or taken from");
+        return Err(Error::new(ErrorCode::InvalidConfig, message));
+    };
+    let mut words: Vec<&str> = list.value.split(',').map(str::trim).collect();
+    let given: Vec<&str> = value.split(',').map(str::trim).collect();
+    match config.config_operation {
+        APPEND => {
+            words.retain(|word| !given.contains(word));
+            words.extend(given);
+        }
+        SUBTRACT => words.retain(|word| !given.contains(word)),
+        other => return Err(invalid(format!("{other} is no operation on a config"))),
+    }
+    Ok(Some(words.join(",")))
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorCode::InvalidRequest, message)
+}
