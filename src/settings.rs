@@ -132,7 +132,7 @@ impl Settings {
         let groups = self.broker.groups.groups_budget();
         let transactions = self.broker.transactions.transactions_budget();
         let (receive, read) = (self.grpc.receive_budget(), self.grpc.read_budget());
-        let kafka = self.kafka.receive_budget();
+        let kafka = ByteSize(self.kafka.receive_budget().0 + self.kafka.read_budget().0);
         let parts = [sidecar, producers, groups, transactions, receive, read, kafka];
         let all: u64 = parts.iter().map(|part| part.0).sum();
         tracing::info!(

@@ -33,6 +33,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use rafka_kafka_wire::{ApiKey, Frame, Message, Reader, RequestHeader, ResponseHeader, Writer};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -82,7 +84,11 @@ const APIS: [&Api; 24] = [
 
 /// What a client gets.
 pub(crate) enum Answer {
-    Frame(Frame),
+    Frame {
+        frame: Frame,
+        /// Room for what was read for it, until it is sent.
+        room: Option<OwnedSemaphorePermit>,
+    },
     /// A produce request that wants no acknowledgement gets no answer at all.
     Nothing,
 }
@@ -122,7 +128,9 @@ impl Context {
         ResponseHeader { correlation_id: self.correlation_id }.encode(self.key, version, &mut out);
         let written = response.encode(version, &mut out).and_then(|()| out.finish());
         let api = self.key.name();
-        written.map(Answer::Frame).map_err(|cause| Closed::Unwritable { api, version, cause })
+        written
+            .map(|frame| Answer::Frame { frame, room: None })
+            .map_err(|cause| Closed::Unwritable { api, version, cause })
     }
 
     /// Where it came from, as groups show it: Kafka's form, a slash and the address.

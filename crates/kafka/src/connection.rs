@@ -4,10 +4,12 @@
 //! other request begins when all before it are answered, as in Kafka.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Buf as _;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
-use rafka_kafka_wire::{DecodeError, EncodeError, Frame};
+use rafka_kafka_wire::{DecodeError, EncodeError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -160,12 +162,29 @@ impl Connection {
             Next::Acked(answer) => self.answer(answer).await,
             Next::Begun(begun) => {
                 begun?;
-                let received = self.intake.receive().await?;
+                let received = self.receive().await?;
                 self.patience = self.gateway.settings.idle_timeout;
                 self.start(received).await
             }
             Next::Idle => Err(Closed::Idle(self.patience)),
             Next::Stop => Err(Closed::Stopping),
+        }
+    }
+
+    /// Receives the request that has begun, and answers others meanwhile: they hold the room that it
+    /// may wait for.
+    async fn receive(&mut self) -> Result<Received, Closed> {
+        let Self { intake, acks, output, gateway, .. } = self;
+        let limit = gateway.settings.receive_timeout;
+        let mut receiving = pin!(intake.receive());
+        loop {
+            tokio::select! {
+                biased;
+                Some((answer, _permit)) = acks.next(), if !acks.is_empty() => {
+                    send(output, limit, answer?).await?;
+                }
+                received = &mut receiving => return Ok(received?),
+            }
         }
     }
 
@@ -198,22 +217,23 @@ impl Connection {
     }
 
     async fn answer(&mut self, answer: Result<Answer, Closed>) -> Result<(), Closed> {
-        let Answer::Frame(frame) = answer? else { return Ok(()) };
-        self.send(frame).await
-    }
-
-    async fn send(&mut self, mut frame: Frame) -> Result<(), Closed> {
         let limit = self.gateway.settings.receive_timeout;
-        while 0 < bytes::Buf::remaining(&frame) {
-            let written = tokio::time::timeout(limit, self.output.write_buf(&mut frame)).await;
-            match written.map_err(|_elapsed| Closed::Unread(limit))? {
-                Ok(0) => return Err(Closed::Broken(std::io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) => return Err(Closed::Broken(error)),
-            }
-        }
-        Ok(())
+        send(&mut self.output, limit, answer?).await
     }
+}
+
+/// Sends an answer, as long as the client takes some of it within `limit` again and again.
+async fn send(output: &mut OwnedWriteHalf, limit: Duration, answer: Answer) -> Result<(), Closed> {
+    let Answer::Frame { mut frame, room: _room } = answer else { return Ok(()) };
+    while frame.has_remaining() {
+        let written = tokio::time::timeout(limit, output.write_buf(&mut frame)).await;
+        match written.map_err(|_elapsed| Closed::Unread(limit))? {
+            Ok(0) => return Err(Closed::Broken(std::io::ErrorKind::WriteZero.into())),
+            Ok(_) => {}
+            Err(error) => return Err(Closed::Broken(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Completes when the client has closed the connection, unless it has sent more before: a request

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rafka_broker::{Broker, Error, LISTENER_KAFKA, topics};
-use rafka_core::ErrorCode;
-use tokio::sync::Semaphore;
+use rafka_core::{ByteSize, ErrorCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
@@ -16,6 +16,8 @@ pub(crate) struct Gateway {
     pub(crate) settings: Arc<Settings>,
     /// One permit for each byte of requests that are being received or unanswered.
     pub(crate) budget: Arc<Semaphore>,
+    /// One permit for each byte that readers who catch up may hold.
+    reads: Arc<Semaphore>,
     /// Cancelled when the listener stops: connections then end after the request at hand.
     pub(crate) stop: CancellationToken,
     /// Cancelled to end them at once.
@@ -25,13 +27,21 @@ pub(crate) struct Gateway {
 impl Gateway {
     pub(crate) fn new(broker: Broker, settings: Settings) -> Self {
         let budget = Semaphore::new(settings.receive_budget().as_usize());
+        let reads = Semaphore::new(settings.read_budget().as_usize());
         Self {
             broker,
             settings: Arc::new(settings),
             budget: Arc::new(budget),
+            reads: Arc::new(reads),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }
+    }
+
+    /// Room for a large answer to a reader that catches up, if there is some.
+    pub(crate) fn room(&self, size: ByteSize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(size.0).ok()?;
+        Arc::clone(&self.reads).try_acquire_many_owned(permits).ok()
     }
 
     /// The cluster as Kafka clients reach it.

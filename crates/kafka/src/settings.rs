@@ -7,9 +7,9 @@ use rafka_core::setting::{InvalidSetting, in_range, span_in_range};
 use rafka_core::{ByteSize, duration};
 use serde::{Deserialize, Serialize};
 
-/// What is being received takes this share of the memory ...
+/// What is being received, and what is read, take this share of the memory each ...
 const MEMORY_SHARE: u64 = 8;
-/// ... but not more than this, unless it is told to.
+/// ... but not more than this, unless they are told to.
 const MEMORY_BYTES_MAX: ByteSize = ByteSize::mib(64);
 /// A batch of the default `max.message.bytes`, and what a client sends with it.
 const RECEIVE_BYTES_MIN: ByteSize = ByteSize::mib(4);
@@ -46,6 +46,13 @@ pub struct Settings {
     /// unread. From 4 MiB to 64 GiB. By default an eighth of the memory that the process may use, at
     /// most 64 MiB.
     pub receive_bytes_max: Option<ByteSize>,
+    /// The most record bytes in one answer to a reader, whatever it asks for. From 64 KiB to 256 MiB.
+    /// Default: 8 MiB.
+    pub fetch_bytes_max: ByteSize,
+    /// What readers that catch up may hold at the same time, all together: beyond that, their answers
+    /// shrink to 64 KiB. From `fetch_bytes_max` to 64 GiB. By default an eighth of the memory that
+    /// the process may use, at most 64 MiB.
+    pub read_bytes_max: Option<ByteSize>,
     /// Produce requests of one connection that wait for their acknowledgement; further ones wait
     /// unread. From 1 to 1000. Default: 100.
     pub produce_inflight_max: u32,
@@ -62,6 +69,8 @@ impl Default for Settings {
             receive_timeout: Duration::from_secs(30),
             request_bytes_max: ByteSize::mib(100),
             receive_bytes_max: None,
+            fetch_bytes_max: ByteSize::mib(8),
+            read_bytes_max: None,
             produce_inflight_max: 100,
         }
     }
@@ -85,6 +94,11 @@ impl Settings {
         if let Some(receive) = self.receive_bytes_max {
             in_range("receive_bytes_max", receive, RECEIVE_BYTES_MIN..=ByteSize::gib(64))?;
         }
+        let answers = ByteSize::kib(64)..=ByteSize::mib(256);
+        in_range("fetch_bytes_max", self.fetch_bytes_max, answers)?;
+        if let Some(read) = self.read_bytes_max {
+            in_range("read_bytes_max", read, self.fetch_bytes_max..=ByteSize::gib(64))?;
+        }
         in_range("produce_inflight_max", self.produce_inflight_max, 1..=1000)
     }
 
@@ -92,12 +106,19 @@ impl Settings {
     pub fn fit(&mut self, memory: Option<ByteSize>) {
         let share = ByteSize::share(memory, MEMORY_SHARE, MEMORY_BYTES_MAX);
         self.receive_bytes_max.get_or_insert(share.max(RECEIVE_BYTES_MIN));
+        self.read_bytes_max.get_or_insert(share.max(self.fetch_bytes_max));
     }
 
     /// The bound of what is being received.
     #[must_use]
     pub fn receive_budget(&self) -> ByteSize {
         self.receive_bytes_max.unwrap_or(MEMORY_BYTES_MAX)
+    }
+
+    /// The bound of what readers hold that catch up.
+    #[must_use]
+    pub fn read_budget(&self) -> ByteSize {
+        self.read_bytes_max.unwrap_or(MEMORY_BYTES_MAX.max(self.fetch_bytes_max))
     }
 
     /// The largest request that is taken.

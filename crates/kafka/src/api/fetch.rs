@@ -10,6 +10,7 @@ use rafka_kafka_wire::fetch::{
     AbortedTransaction, FetchableTopicResponse, Partition, PartitionData, Request, Response,
 };
 use rafka_kafka_wire::{ApiKey, Reader, Records};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
@@ -19,6 +20,9 @@ pub(super) const API: Api = Api::new(ApiKey::Fetch, 4..=18);
 
 /// What a client waits at the most, whatever it asks for: it would have given up by then.
 const WAIT_MAX: Duration = Duration::from_mins(5);
+/// The most that a reader at the end of its logs gets at once. One that is behind gets more, as far as
+/// there is room.
+const TAIL_BYTES: ByteSize = ByteSize::kib(64);
 /// The number of a fetch that belongs to no session: an answer to it opens none.
 const NO_SESSION: i32 = 0;
 
@@ -41,16 +45,17 @@ pub(super) async fn answer(
             Err(error) => refused.push(error),
         }
     }
-    let data = gateway
-        .broker
-        .fetch(fetch::Request {
+    let (data, room) = read(
+        gateway,
+        fetch::Request {
             bytes_max: size(request.max_bytes),
             bytes_min: size(request.min_bytes),
             wait_max: millis(request.max_wait_ms).min(WAIT_MAX),
             isolation: common::isolation(request.isolation_level),
             positions: asked,
-        })
-        .await;
+        },
+    )
+    .await;
     let (mut data, mut refused) = (data.into_iter(), refused.into_iter());
     let responses = request.topics.iter().map(|topic| {
         let is_asked = common::topic(&topic.topic, topic.topic_id).is_ok();
@@ -68,7 +73,37 @@ pub(super) async fn answer(
             partitions: partitions.collect(),
         }
     });
-    context.answer(&Response { responses: responses.collect(), ..Response::default() })
+    let response = Response { responses: responses.collect(), ..Response::default() };
+    match context.answer(&response)? {
+        Answer::Frame { frame, .. } => Ok(Answer::Frame { frame, room }),
+        Answer::Nothing => Ok(Answer::Nothing),
+    }
+}
+
+/// Reads what is there within the room that is left for large answers; whoever has to wait for more
+/// waits for little, and holds no room meanwhile.
+async fn read(
+    gateway: &Gateway,
+    request: fetch::Request,
+) -> (Vec<fetch::PartitionData>, Option<OwnedSemaphorePermit>) {
+    let large = request.bytes_max.min(gateway.settings.fetch_bytes_max);
+    let room = if TAIL_BYTES < large { gateway.room(large) } else { None };
+    if room.is_some() {
+        let now = fetch::Request { bytes_max: large, wait_max: Duration::ZERO, ..request.clone() };
+        let data = gateway.broker.fetch(now).await;
+        let found = data.iter().filter_map(|partition| partition.result.as_ref().ok());
+        let bytes: usize = found.flat_map(|fetched| &fetched.batches).map(Batch::len).sum();
+        let is_refused = data.iter().any(|partition| partition.result.is_err());
+        if request.bytes_min <= ByteSize::of_len(bytes) || is_refused || request.wait_max.is_zero()
+        {
+            return (data, room);
+        }
+    }
+    drop(room);
+    let bytes_max = large.min(TAIL_BYTES);
+    let bytes_min = request.bytes_min.min(bytes_max);
+    let data = gateway.broker.fetch(fetch::Request { bytes_max, bytes_min, ..request }).await;
+    (data, None)
 }
 
 fn position(topic: &rafka_broker::TopicRef, partition: &Partition) -> Position {

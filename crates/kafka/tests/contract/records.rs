@@ -129,3 +129,56 @@ async fn answers_come_in_order_and_without_acks_none_comes() {
     // 20 silent ones and every second of the others.
     assert_eq!(found(&frame).1.len(), 30);
 }
+
+#[tokio::test]
+async fn a_producer_that_sends_more_than_there_is_room_for_is_answered_all_the_same() {
+    let settings = rafka_kafka::Settings {
+        receive_bytes_max: Some(rafka_core::ByteSize::mib(4)),
+        ..rafka_kafka::Settings::default()
+    };
+    let node = Node::with(settings).await;
+    let mut client = node.connect().await;
+    let large = batch(&["x".repeat(900_000).as_str()]).to_bytes();
+    // All of it is on its way before the first answer is read.
+    for _ in 0..20 {
+        client.send(VERSION, &producing(-1, 0, large.clone())).await;
+    }
+    for _ in 0..20 {
+        let mut frame = client.frame().await.expect("answered");
+        crate::support::header::<produce::Request<'_>>(VERSION, &mut frame);
+        let response: produce::Response<'_> = body(VERSION, &frame);
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
+    // Who reads it gets as much at once as there is room for, and the first batch in any case.
+    let frame = client.ask(12, &fetching(0, 0)).await.expect("answered");
+    assert_eq!(found(&frame).1.len(), 1, "a second one does not fit into 1 MiB");
+}
+
+#[tokio::test]
+async fn readers_that_find_no_room_get_less_and_no_error() {
+    let settings = rafka_kafka::Settings {
+        fetch_bytes_max: rafka_core::ByteSize::kib(256),
+        read_bytes_max: Some(rafka_core::ByteSize::kib(256)),
+        ..rafka_kafka::Settings::default()
+    };
+    let node = Node::with(settings).await;
+    let mut client = node.connect().await;
+    for _ in 0..40 {
+        let request = producing(-1, 0, batch(&["x".repeat(10_000).as_str()]).to_bytes());
+        assert_eq!(code(&mut client, &request).await, 0);
+    }
+    let mut readers = Vec::new();
+    for _ in 0..8 {
+        let mut reader = node.connect().await;
+        reader.send(12, &fetching(0, 10_000)).await;
+        readers.push(reader);
+    }
+    for mut reader in readers {
+        let mut frame = reader.frame().await.expect("answered");
+        crate::support::header::<fetch::Request<'_>>(12, &mut frame);
+        let (error, values) = found(&frame);
+        assert_eq!(error, 0);
+        // 64 KiB hold six of them, 256 KiB twenty-six.
+        assert!((6..=26).contains(&values.len()), "{}", values.len());
+    }
+}
