@@ -146,7 +146,11 @@ impl Error {
         let code = i16::try_from(code).ok().and_then(ErrorCode::from_code);
         let code = code.unwrap_or(ErrorCode::UnknownServer);
         let message = if message.is_empty() { code.text() } else { message };
-        Self::Refused { subject: subject.to_string(), code, message: message.to_owned() }
+        let subject = subject.to_string();
+        // A node's sentence may begin with what it is about: once is enough.
+        let reason = message.strip_prefix(&subject).and_then(|rest| rest.strip_prefix(": "));
+        let message = reason.unwrap_or(message).to_owned();
+        Self::Refused { subject, code, message }
     }
 }
 
@@ -215,6 +219,8 @@ mod tests {
         let error = Error::refused("topic orders", 36, "it exists");
         assert_eq!(error.to_string(), "topic orders: it exists [TOPIC_ALREADY_EXISTS (36)]");
         assert_eq!(error.code(), Some(ErrorCode::TopicAlreadyExists));
+        let twice = Error::refused("topic orders", 36, "topic orders: it exists");
+        assert_eq!(twice.to_string(), error.to_string());
         let unknown = Error::refused("topic orders", 32_000, "");
         assert_eq!(unknown.code(), Some(ErrorCode::UnknownServer));
     }

@@ -14,7 +14,7 @@ pub(crate) const ITEMS_MAX: usize = 10_000;
 pub(crate) fn error(error: &Error) -> v1::Error {
     v1::Error {
         code: i32::from(error.code.code()),
-        message: error.to_string(),
+        message: error.message.clone().into_owned(),
         retriable: error.is_retriable(),
     }
 }
