@@ -1,10 +1,13 @@
 //! `rafka log`: what the files of a data directory hold, and whether they are whole.
 
+mod metadata;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
 use rafka_storage::disk::{Disk, OsDisk};
+use rafka_storage::inspect::{FileReport, Verdict};
 use rafka_storage::{Error, inspect};
 use serde::Serialize;
 
@@ -22,6 +25,11 @@ pub(crate) fn run(command: &LogCommand, out: Output) -> Outcome {
 
 fn dump(file: &Path, out: Output) -> Outcome {
     let mut printed = Ok(());
+    if file.file_name().is_some_and(|name| name == metadata::FILE_NAME) {
+        let contents = metadata::read(file)?;
+        metadata::items(&contents).for_each(|item| note(&mut printed, &item, out));
+        return printed;
+    }
     inspect::dump(&OsDisk, file, &mut |item| note(&mut printed, &item, out)).map_err(explain)?;
     printed
 }
@@ -34,12 +42,20 @@ fn verify(dir: &Path, out: Output) -> Outcome {
     }
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let mut printed = Ok(());
-    let report = inspect::verify(&disk, dir, &mut |file| {
+    let mut tell = |file: FileReport| {
         if !(out.quiet && file.verdict.is_sound()) {
             note(&mut printed, &file, out);
         }
-    });
-    let report = report.map_err(explain)?;
+    };
+    let mut report = inspect::verify(&disk, dir, &mut tell).map_err(explain)?;
+    let path = dir.join(metadata::FILE_NAME);
+    let verdict = match metadata::read(&path) {
+        Ok(_) => Verdict::Sound { note: None },
+        Err(error) => Verdict::Damaged { places: vec![(0, format!("{error:#}"))] },
+    };
+    report.files += 1;
+    report.unsound += u64::from(!verdict.is_sound());
+    tell(FileReport { path, verdict });
     printed?;
     out.note(format_args!("{} files, {} with data in doubt", report.files, report.unsound));
     if report.unsound == 0 { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }

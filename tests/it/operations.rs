@@ -166,3 +166,24 @@ fn a_node_stops_when_the_program_that_started_it_is_gone() {
     drop(child.stdin.take());
     assert_eq!(child.wait().expect("it can be waited for").code(), Some(0));
 }
+
+#[test]
+fn the_metadata_file_is_shown_and_checked_as_the_others_are() {
+    let mut node = Node::start(&[]);
+    node.ok(&["topic", "create", "shown", "-p", "3"]);
+    assert!(node.stop().success());
+    let dir = node.data_dir();
+    let file = dir.join("metadata.redb");
+    let (dir, path) = (dir.to_str().expect("text"), file.to_str().expect("text"));
+    let shown = node.ok(&["log", "dump", path]);
+    assert!(shown.contains("topic shown: ") && shown.contains(", 3 partitions"), "{shown}");
+    assert!(shown.contains("root: "), "{shown}");
+    assert!(node.ok(&["log", "verify", dir]).contains("metadata.redb"));
+    let mut bytes = std::fs::read(&file).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[..middle].fill(7);
+    std::fs::write(&file, bytes).expect("it can be written");
+    let damaged = node.run_command(&["log", "verify", dir]);
+    damaged.failed(1, &["1 with data in doubt"]);
+    assert!(damaged.stdout.contains("DAMAGED"), "{}", damaged.stdout);
+}
