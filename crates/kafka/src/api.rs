@@ -1,5 +1,6 @@
 //! The APIs that are served: which, in which versions, and by whom.
 
+mod add_partitions_to_txn;
 mod api_versions;
 mod common;
 mod create_partitions;
@@ -10,6 +11,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -55,7 +57,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 24] = [
+const APIS: [&Api; 26] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -75,6 +77,8 @@ const APIS: [&Api; 24] = [
     &delete_records::API,
     &init_producer_id::API,
     &offset_for_leader_epoch::API,
+    &add_partitions_to_txn::API,
+    &end_txn::API,
     &describe_configs::API,
     &create_partitions::API,
     &delete_groups::API,
@@ -209,6 +213,8 @@ async fn answer(
         ApiKey::FindCoordinator => find_coordinator::answer(gateway, context, reader),
         ApiKey::ApiVersions => api_versions::answer(context, reader),
         ApiKey::InitProducerId => init_producer_id::answer(gateway, context, reader).await,
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn::answer(gateway, context, reader).await,
+        ApiKey::EndTxn => end_txn::answer(gateway, context, reader).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(gateway, context, reader),
         _ => Err(context.unsupported()),
     }

@@ -67,6 +67,11 @@ pub(super) fn id_text(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
+/// What clients are told that know no other word for it.
+pub(super) fn before_fencing(code: ErrorCode) -> ErrorCode {
+    if code == ErrorCode::ProducerFenced { ErrorCode::InvalidProducerEpoch } else { code }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

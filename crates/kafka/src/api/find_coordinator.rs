@@ -1,4 +1,4 @@
-//! `FindCoordinator`: which node looks after a group.
+//! `FindCoordinator`: which node looks after a group or a transactional id.
 
 use std::borrow::Cow;
 
@@ -18,6 +18,8 @@ pub(super) const API: Api = Api::new(ApiKey::FindCoordinator, 0..=6);
 const BATCHED_FROM: i16 = 4;
 /// The kind of coordinator that groups have.
 const GROUP: i8 = 0;
+/// And that of transactional ids.
+const TRANSACTION: i8 = 1;
 
 pub(super) fn answer(
     gateway: &Gateway,
@@ -27,6 +29,11 @@ pub(super) fn answer(
     let request: Request<'_> = context.read(&mut reader)?;
     let find = |key: &str| match request.key_type {
         GROUP => common::group(key).and_then(|_group| gateway.node()),
+        TRANSACTION if !key.is_empty() => gateway.node(),
+        TRANSACTION => {
+            let message = "a transactional id is not empty";
+            Err(Error::new(ErrorCode::InvalidRequest, message))
+        }
         other => {
             let message = format!("there are no coordinators of kind {other} here");
             Err(Error::new(ErrorCode::InvalidRequest, message))

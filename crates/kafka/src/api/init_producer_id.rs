@@ -1,14 +1,20 @@
-//! `InitProducerId`: an id for an idempotent producer.
+//! `InitProducerId`: an id for an idempotent or transactional producer.
 
-use rafka_core::ErrorCode;
+use std::time::Duration;
+
+use rafka_broker::transaction::Init;
+use rafka_core::{ProducerEpoch, ProducerId};
 use rafka_kafka_wire::init_producer_id::{Request, Response};
 use rafka_kafka_wire::{ApiKey, Reader};
 
-use super::{Answer, Api, Context};
+use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
 pub(super) const API: Api = Api::new(ApiKey::InitProducerId, 0..=5);
+
+/// From here on clients know that a producer can be fenced.
+const FENCED_FROM: i16 = 4;
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -17,10 +23,21 @@ pub(super) async fn answer(
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
     let given = match request.transactional_id {
-        None => gateway.broker.init_producer_id().await.map_err(|error| error.code),
-        // Transactions are not served: nothing of theirs is advertised.
-        Some(_) => Err(ErrorCode::InvalidRequest),
+        None => gateway.broker.init_producer_id().await,
+        Some(id) => {
+            let expected = (ProducerId(request.producer_id), ProducerEpoch(request.producer_epoch));
+            let timeout = u64::try_from(request.transaction_timeout_ms).unwrap_or(0);
+            let init = Init {
+                id: id.into_owned(),
+                timeout: Duration::from_millis(timeout),
+                expected: Some(expected).filter(|(id, _)| id.is_some()),
+            };
+            gateway.broker.transactions().init_producer_id(init).await
+        }
     };
+    let given = given.map_err(|error| {
+        if context.version < FENCED_FROM { common::before_fencing(error.code) } else { error.code }
+    });
     let response = match given {
         Ok((id, epoch)) => {
             Response { producer_id: id.0, producer_epoch: epoch.0, ..Response::default() }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_broker::produce::{self, Acks, Appended, PartitionBatches};
+use rafka_broker::produce::{
+    self, Acks, Appended, PartitionBatches, Transaction, TransactionVersion,
+};
 use rafka_broker::{Error, Pending, TopicRef};
 use rafka_core::batch;
 use rafka_core::{Batch, ErrorCode, PartitionIndex};
@@ -78,7 +80,10 @@ pub(super) async fn start(
     let produce = produce::Request {
         acks: acks.unwrap_or(Acks::All),
         timeout: timeout.min(TIMEOUT_MAX),
-        transaction: None,
+        // The newer rules come with version 12.
+        transaction: request
+            .transactional_id
+            .map(|id| Transaction { id: id.into_owned(), version: TransactionVersion::V1 }),
         partitions,
     };
     let pending = gateway.broker.produce(produce).await;

@@ -2,8 +2,8 @@
 
 use rafka_core::{ErrorCode, TopicName};
 use rafka_kafka_wire::{
-    ApiKey, Message, api_versions, fetch, find_coordinator, init_producer_id, list_offsets,
-    metadata, offset_for_leader_epoch, produce,
+    ApiKey, Message, add_partitions_to_txn, api_versions, end_txn, fetch, find_coordinator,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 use uuid::Uuid;
 
@@ -129,6 +129,27 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
             ask!(request, init_producer_id::Response, |r| r.error_code == 0
                 && 0 <= r.producer_id
                 && r.producer_epoch == 0)
+        }
+        ApiKey::AddPartitionsToTxn => {
+            let topic = add_partitions_to_txn::Topic { name: "orders".into(), partitions: vec![0] };
+            let request = add_partitions_to_txn::Request {
+                v3_and_below_transactional_id: "nobody".into(),
+                v3_and_below_topics: vec![topic],
+                ..add_partitions_to_txn::Request::default()
+            };
+            ask!(request, add_partitions_to_txn::Response<'_>, |r| {
+                let topic = &r.results_by_topic_v3_and_below[0];
+                topic.results_by_partition[0].partition_error_code
+                    == ErrorCode::InvalidProducerIdMapping.code()
+            })
+        }
+        ApiKey::EndTxn => {
+            let request = end_txn::Request {
+                transactional_id: "nobody".into(),
+                ..end_txn::Request::default()
+            };
+            ask!(request, end_txn::Response, |r| r.error_code
+                == ErrorCode::InvalidProducerIdMapping.code())
         }
         ApiKey::OffsetForLeaderEpoch => {
             let partition = offset_for_leader_epoch::OffsetForLeaderPartition {

@@ -12,3 +12,5 @@ mod groups;
 mod records;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod transactions;
