@@ -11,6 +11,8 @@ mod durability;
 #[cfg(test)]
 mod idle;
 #[cfg(test)]
+mod kafka;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod operations;

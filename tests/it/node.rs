@@ -20,6 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Node {
     process: Option<Running>,
     grpc: SocketAddr,
+    kafka: SocketAddr,
     http: SocketAddr,
     flags: Vec<String>,
     dir: TempDir,
@@ -44,7 +45,7 @@ impl Node {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut node = Self { process: None, grpc: unset, http: unset, flags, dir };
+        let mut node = Self { process: None, grpc: unset, kafka: unset, http: unset, flags, dir };
         node.run();
         node
     }
@@ -53,7 +54,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path());
         let mut child = Command::new(RAFKA)
             .args(["serve", "--output", "json", "--stop-with-stdin"])
-            .args(["--kafka-listen", "127.0.0.1:0"])
+            .args(["--kafka-listen", &self.kafka.to_string()])
             .args(["--http-listen", "127.0.0.1:0", "--grpc-listen", &self.grpc.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -74,7 +75,8 @@ impl Node {
         let address = |name: &str| {
             ready[name].as_str().and_then(|text| text.parse().ok()).expect("it says its addresses")
         };
-        (self.grpc, self.http) = (address("grpc"), address("http"));
+        self.grpc = address("grpc");
+        (self.kafka, self.http) = (address("kafka"), address("http"));
         self.process = Some(Running { child, _stdin: stdin });
     }
 
@@ -104,6 +106,10 @@ impl Node {
 
     pub(crate) fn grpc(&self) -> SocketAddr {
         self.grpc
+    }
+
+    pub(crate) fn kafka(&self) -> SocketAddr {
+        self.kafka
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -14,6 +14,8 @@ pub enum Spec {
     Latest,
     /// That of the first record whose timestamp is at least this.
     At(Timestamp),
+    /// That of the first record that bears the largest timestamp (KIP-734).
+    Youngest,
 }
 
 /// A question about one partition.
@@ -36,7 +38,7 @@ pub struct Request {
 pub struct Found {
     /// The offset; -1 if no record is that young.
     pub offset: Offset,
-    /// The record's timestamp, for a question by time; else [`Timestamp::NONE`].
+    /// The record's timestamp, for a question by time or for the youngest; else [`Timestamp::NONE`].
     pub timestamp: Timestamp,
     /// The leader epoch that the offset was written under.
     pub leader_epoch: Epoch,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rafka_core::{Epoch, ErrorCode, Offset, Timestamp};
-use rafka_storage as storage;
+use rafka_storage::{self as storage, TimedOffset};
 
 use super::{Broker, Inner, fetch};
 use crate::Error;
@@ -62,16 +62,15 @@ impl Inner {
             timestamp,
             leader_epoch: partition.epoch_at(offset),
         };
-        let time = match request.spec {
+        let (engine, log) = (Arc::clone(&self.engine), partition.log);
+        let find = move |time| engine.find_by_time(log, time, end);
+        let timed = match request.spec {
             Spec::Earliest => return Ok(found(at.log_start, Timestamp::NONE)),
             Spec::Latest => return Ok(found(end, Timestamp::NONE)),
-            Spec::At(time) => time,
+            Spec::At(time) => self.blocking(move || find(time)).await?,
+            Spec::Youngest => self.blocking(move || youngest(find)).await?,
         };
-        let (engine, log) = (Arc::clone(&self.engine), partition.log);
-        let timed = self
-            .blocking(move || engine.find_by_time(log, time, end))
-            .await?
-            .map_err(|error| fetch::read_failed(&request.topic, error))?;
+        let timed = timed.map_err(|error| fetch::read_failed(&request.topic, error))?;
         Ok(timed.map_or(
             Found { offset: Offset(-1), timestamp: Timestamp::NONE, leader_epoch: at.leader_epoch },
             |timed| found(timed.offset, timed.timestamp),
@@ -104,5 +103,59 @@ impl Inner {
             .await?
             .map_err(|error| Error::new(ErrorCode::KafkaStorageError, error.to_string()))?;
         Ok(bounds.start)
+    }
+}
+
+/// The first record that bears the largest timestamp. `find` tells the first one that bears at least
+/// a given timestamp; halving what is left takes at most 63 of its answers.
+fn youngest<E>(
+    mut find: impl FnMut(Timestamp) -> Result<Option<TimedOffset>, E>,
+) -> Result<Option<TimedOffset>, E> {
+    let Some(mut best) = find(Timestamp(0))? else { return Ok(None) };
+    // No record is younger than `above`.
+    let mut above = i64::MAX;
+    while best.timestamp.0 < above {
+        let least = best.timestamp.0;
+        let middle = least + (above - least) / 2 + 1;
+        match find(Timestamp(middle))? {
+            Some(younger) => best = younger,
+            None => above = middle - 1,
+        }
+    }
+    Ok(Some(best))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_youngest_record_is_found_wherever_it_is() {
+        let check = |timestamps: &[i64], expected: Option<usize>| {
+            let mut asked = 0;
+            let find = |time: Timestamp| {
+                asked += 1;
+                let mut records = timestamps.iter().enumerate();
+                let found = records.find(|(_, timestamp)| time.0 <= **timestamp);
+                Ok::<_, ()>(found.map(|(index, timestamp)| timed(index, *timestamp)))
+            };
+            let found = youngest(find).expect("it does not fail");
+            assert_eq!(found.map(|found| found.offset), expected.map(offset));
+            assert!(asked <= 66, "{asked} answers");
+        };
+        check(&[], None);
+        check(&[-1], None);
+        check(&[0], Some(0));
+        check(&[5, 9, 9, 7], Some(1));
+        check(&[1, i64::MAX, 3], Some(1));
+        check(&[1_790_000_000_000, 1_790_000_000_001], Some(1));
+    }
+
+    fn offset(index: usize) -> Offset {
+        Offset(i64::try_from(index).expect("few records"))
+    }
+
+    fn timed(index: usize, timestamp: i64) -> TimedOffset {
+        TimedOffset { offset: offset(index), timestamp: Timestamp(timestamp) }
     }
 }

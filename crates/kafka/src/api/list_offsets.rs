@@ -2,7 +2,7 @@
 
 use rafka_broker::Error;
 use rafka_broker::offsets::{self, Spec};
-use rafka_core::{ErrorCode, PartitionIndex, Timestamp};
+use rafka_core::{Epoch, ErrorCode, Offset, PartitionIndex, Timestamp};
 use rafka_kafka_wire::list_offsets::{
     Partition, PartitionResponse, Request, Response, TopicResponse,
 };
@@ -12,13 +12,22 @@ use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
-pub(super) const API: Api = Api::new(ApiKey::ListOffsets, 1..=6);
+pub(super) const API: Api = Api::new(ApiKey::ListOffsets, 1..=11);
 
 /// From here on an answer carries the leader epoch.
 const EPOCH_FROM: i16 = 4;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const YOUNGEST: i64 = -3;
+/// The earliest on this node, which has all there is.
+const EARLIEST_HERE: i64 = -4;
+/// The end of what lies in remote storage, and the start of what is still to go there.
+const REMOTE: [i64; 2] = [-5, -6];
+
+/// What is told of an offset that there is not.
+const NOWHERE: offsets::Found =
+    offsets::Found { offset: Offset(-1), timestamp: Timestamp::NONE, leader_epoch: Epoch(-1) };
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -34,6 +43,10 @@ pub(super) async fn answer(
         for partition in &topic.partitions {
             let found = match (&name, spec(partition.timestamp)) {
                 (Err(error), _) => Err(error.clone()),
+                // There is no remote storage, and so nothing in it.
+                (Ok(topic), _) if REMOTE.contains(&partition.timestamp) => {
+                    gateway.broker.partition_count(topic).map(|_exists| NOWHERE)
+                }
                 (_, Err(error)) => Err(error),
                 (Ok(topic), Ok(spec)) => {
                     let asked = offsets::Request {
@@ -56,7 +69,8 @@ pub(super) async fn answer(
 fn spec(timestamp: i64) -> Result<Spec, Error> {
     match timestamp {
         LATEST => Ok(Spec::Latest),
-        EARLIEST => Ok(Spec::Earliest),
+        EARLIEST | EARLIEST_HERE => Ok(Spec::Earliest),
+        YOUNGEST => Ok(Spec::Youngest),
         // What later versions mean by them, earlier ones do not know.
         ..0 => Err(ErrorCode::UnsupportedVersion.into()),
         time => Ok(Spec::At(Timestamp(time))),

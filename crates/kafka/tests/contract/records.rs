@@ -182,3 +182,26 @@ async fn readers_that_find_no_room_get_less_and_no_error() {
         assert!((6..=26).contains(&values.len()), "{}", values.len());
     }
 }
+
+#[tokio::test]
+async fn the_youngest_record_is_found_and_nothing_lies_in_remote_storage() {
+    use rafka_kafka_wire::list_offsets;
+
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    client.ask(9, &producing(-1, 0, batch(&["a", "b"]).to_bytes())).await.expect("answered");
+    for version in 7..=11 {
+        let mut found = Vec::new();
+        for timestamp in [-3, -4, -5, -6] {
+            let partition = list_offsets::Partition { timestamp, ..Default::default() };
+            let topic = list_offsets::Topic { name: "orders".into(), partitions: vec![partition] };
+            let request = list_offsets::Request { topics: vec![topic], ..Default::default() };
+            let frame = client.ask(version, &request).await.expect("answered");
+            let response: list_offsets::Response<'_> = body(version, &frame);
+            let answer = &response.topics[0].partitions[0];
+            assert_eq!(answer.error_code, 0);
+            found.push((answer.offset, answer.timestamp));
+        }
+        assert_eq!(found, [(0, 1_700_000_000_000), (0, -1), (-1, -1), (-1, -1)]);
+    }
+}
