@@ -9,6 +9,7 @@ mod coordinator;
 mod effects;
 mod expiry;
 mod join;
+mod leftovers;
 mod loader;
 mod log;
 mod machine;

@@ -6,7 +6,7 @@ use rafka_core::{ErrorCode, Time};
 
 use super::effects::{Reply, Turn, Waiter};
 use super::machine::{Group, State, Write};
-use super::offsets::{Deletion, Entry, Partition};
+use super::offsets::{DeletionReason, Entry, Partition};
 use super::record::{self, Record};
 
 /// The least time between two looks, so that offsets that expire one after the other are
@@ -29,7 +29,7 @@ impl Group {
         let partitions: Vec<Partition> = over.map(|(at, _)| at.clone()).collect();
         self.plan_expiry(turn.now);
         if !partitions.is_empty() {
-            self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
+            self.forget(DeletionReason::Expired, partitions, turn);
         } else if self.state == State::Empty
             && self.offsets.is_empty()
             && self.pending.is_empty()
@@ -41,7 +41,8 @@ impl Group {
 
     /// Sets when to look next for something to forget.
     pub(super) fn plan_expiry(&mut self, now: Time) {
-        let next = if self.state == State::Empty && self.offsets.is_empty() {
+        let is_empty = self.state == State::Empty && self.offsets.is_empty();
+        let next = if is_empty || !self.leftovers.is_empty() {
             Some(now)
         } else {
             self.offsets.iter().filter_map(|(at, entry)| self.entry_kept_until(at, entry)).min()
@@ -114,9 +115,8 @@ impl Group {
     ) {
         match result {
             Ok(()) => {
-                self.offsets = super::offsets::Offsets::default();
-                self.is_recorded = false;
-                self.leave_consumers_behind(turn);
+                self.begin_anew();
+                self.bury_leftovers(turn);
             }
             Err(_) => {
                 self.state = State::Empty;

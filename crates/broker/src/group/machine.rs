@@ -21,7 +21,7 @@ use rafka_core::{ErrorCode, GroupId, Time};
 
 use super::consumer::{Consumers, Persisting};
 use super::effects::{Append, Reply, Ticket, Turn, Waiter};
-use super::offsets::{Commit, Deletion, Offsets};
+use super::offsets::{Commit, Deletion, DeletionReason, Offsets};
 use super::ops::GroupState;
 use super::record::Record;
 use super::roster::Roster;
@@ -51,11 +51,10 @@ pub(super) struct Group {
     pub(super) expiry_at: Option<Time>,
     /// Whether the log holds a record of the group itself, which a deletion must then undo.
     pub(super) is_recorded: bool,
-    /// Keys of records of an earlier kind of this group, of which the log refused to hear that they
-    /// are no more. It is told again.
+    /// Keys of records of which the log refused to hear that they are no more. It is told again.
     pub(super) leftovers: BTreeSet<Bytes>,
     pub(super) writes: BTreeMap<Ticket, Write>,
-    next_ticket: u64,
+    pub(super) next_ticket: u64,
 }
 
 /// Where a group stands.
@@ -254,7 +253,9 @@ impl Group {
         for write in std::mem::take(&mut self.writes).into_values() {
             match write {
                 Write::Commit(Commit { waiter, .. })
-                | Write::Deletion(Deletion { waiter: Some(waiter), .. }) => {
+                | Write::Deletion(Deletion {
+                    reason: DeletionReason::Asked { waiter, .. }, ..
+                }) => {
                     turn.reply(Reply::Offsets(waiter, Err(code)));
                 }
                 Write::GroupDeletion { waiter: Some(waiter) } => {
@@ -265,7 +266,7 @@ impl Group {
                 | Write::Tombstones(_)
                 | Write::Assignments
                 | Write::StaticMember { .. }
-                | Write::Deletion(Deletion { waiter: None, .. })
+                | Write::Deletion(_)
                 | Write::GroupDeletion { waiter: None } => {}
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rafka_core::{ErrorCode, Offset, PartitionIndex, Time, Timestamp, TopicName};
 
 use super::effects::{Reply, Turn, Waiter};
@@ -46,10 +47,15 @@ pub(super) struct Commit {
 /// Offsets on their way out.
 #[derive(Debug)]
 pub(super) struct Deletion {
-    /// Who asked. Nobody, if they have expired or their topic is gone.
-    pub(super) waiter: Option<Waiter>,
-    pub(super) results: Vec<PartitionResult>,
+    pub(super) reason: DeletionReason,
     pub(super) partitions: Vec<Partition>,
+}
+
+#[derive(Debug)]
+pub(super) enum DeletionReason {
+    Asked { waiter: Waiter, results: Vec<PartitionResult> },
+    Expired,
+    TopicGone,
 }
 
 impl Offsets {
@@ -245,7 +251,7 @@ impl Group {
             turn.reply(Reply::Offsets(waiter, Ok(results)));
         } else {
             let partitions = deleted.into_iter().collect();
-            self.forget(Deletion { waiter: Some(waiter), results, partitions }, turn);
+            self.forget(DeletionReason::Asked { waiter, results }, partitions, turn);
         }
     }
 
@@ -254,38 +260,50 @@ impl Group {
         let known = self.known_partitions(|(name, _)| name == topic);
         let partitions: Vec<Partition> = known.into_iter().collect();
         if !partitions.is_empty() && self.state != State::Dead {
-            self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
+            self.forget(DeletionReason::TopicGone, partitions, turn);
         }
     }
 
     /// Takes out of the log what was not taken in from it, because its topics are gone.
     pub(super) fn forget_gone(&mut self, partitions: Vec<Partition>, turn: &mut Turn<'_>) {
-        self.forget(Deletion { waiter: None, results: Vec::new(), partitions }, turn);
+        self.forget(DeletionReason::TopicGone, partitions, turn);
     }
 
-    pub(super) fn forget(&mut self, deletion: Deletion, turn: &mut Turn<'_>) {
+    pub(super) fn forget(
+        &mut self,
+        reason: DeletionReason,
+        partitions: Vec<Partition>,
+        turn: &mut Turn<'_>,
+    ) {
         let tombstone = |partition: &Partition| record::offset_tombstone(&self.id, partition);
-        let records: Vec<Record> = deletion.partitions.iter().map(tombstone).collect();
-        self.write(records, Write::Deletion(deletion), turn);
+        let records: Vec<Record> = partitions.iter().map(tombstone).collect();
+        self.write(records, Write::Deletion(Deletion { reason, partitions }), turn);
     }
 
     pub(super) fn end_deletion(
         &mut self,
-        mut deletion: Deletion,
+        deletion: Deletion,
         result: Result<(), ErrorCode>,
         turn: &mut Turn<'_>,
     ) {
-        match result {
-            Ok(()) => {
-                for partition in &deletion.partitions {
-                    self.offsets.remove(partition);
-                }
+        let Deletion { reason, partitions } = deletion;
+        let is_topic_gone = matches!(reason, DeletionReason::TopicGone);
+        if result.is_ok() || is_topic_gone {
+            for partition in &partitions {
+                self.offsets.remove(partition);
             }
-            Err(code) => refuse(&mut deletion.results, code),
         }
         self.plan_expiry(turn.now);
-        if let Some(waiter) = deletion.waiter {
-            turn.reply(Reply::Offsets(waiter, Ok(deletion.results)));
+        if is_topic_gone && result.is_err() {
+            let key = |partition: &Partition| record::offset_key(&self.id, partition);
+            let keys: Vec<Bytes> = partitions.iter().map(key).collect();
+            self.tell_again(keys, turn);
+        }
+        if let DeletionReason::Asked { waiter, mut results } = reason {
+            if let Err(code) = result {
+                refuse(&mut results, code);
+            }
+            turn.reply(Reply::Offsets(waiter, Ok(results)));
         }
     }
 

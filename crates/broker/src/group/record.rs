@@ -130,7 +130,7 @@ pub(super) fn offset_tombstone(group: &GroupId, partition: &Partition) -> Record
     Record { key: offset_key(group, partition), value: None }
 }
 
-fn offset_key(group: &GroupId, (topic, partition): &Partition) -> Bytes {
+pub(super) fn offset_key(group: &GroupId, (topic, partition): &Partition) -> Bytes {
     let mut out = BytesMut::with_capacity(10 + group.as_str().len() + topic.as_str().len());
     out.put_i16(OFFSET_KEY_VERSION);
     put_text(&mut out, group.as_str());

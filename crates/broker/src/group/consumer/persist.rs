@@ -9,8 +9,7 @@ use rafka_core::{ErrorCode, GroupId};
 use super::Consumers;
 use super::record;
 use crate::group::effects::{Reply, Turn};
-use crate::group::expiry::PAUSE;
-use crate::group::machine::{Group, State, Write};
+use crate::group::machine::{Group, Write};
 use crate::group::record::{Record, group_tombstone};
 
 /// What differs from the log: of what is named here and is not there any more, the log is told so.
@@ -102,8 +101,7 @@ impl Group {
             _ if result.is_ok() => {}
             Some(consumers) => consumers.dirty.merge(dirty),
             None => {
-                self.leftovers.extend(dirty.keys(&self.id));
-                self.expire_soon(turn);
+                self.tell_again(dirty.keys(&self.id), turn);
             }
         }
         for reply in waiting {
@@ -120,58 +118,6 @@ impl Group {
         let consumers = self.consumers.take()?;
         self.bury(keys, turn);
         Some(*consumers)
-    }
-
-    /// The group and its records are deleted. What of it the log had refused is still to be told.
-    pub(in crate::group) fn leave_consumers_behind(&mut self, turn: &mut Turn<'_>) {
-        if let Some(consumers) = self.consumers.take() {
-            self.leftovers.extend(consumers.dirty.keys(&self.id));
-        }
-        if !self.leftovers.is_empty() {
-            self.state = State::Empty;
-            self.bury_leftovers(turn);
-        }
-    }
-
-    fn bury(&mut self, keys: BTreeSet<Bytes>, turn: &mut Turn<'_>) {
-        let tombstone = |key: &Bytes| Record { key: key.clone(), value: None };
-        let records: Vec<Record> = keys.iter().map(tombstone).collect();
-        if !records.is_empty() {
-            self.write(records, Write::Tombstones(keys), turn);
-        }
-    }
-
-    /// Tells the log again what it refused to hear, but for what is there again.
-    pub(in crate::group) fn bury_leftovers(&mut self, turn: &mut Turn<'_>) {
-        if self.leftovers.is_empty() {
-            return;
-        }
-        let mut keys = std::mem::take(&mut self.leftovers);
-        for record in self.consumer_tombstones() {
-            keys.remove(&record.key);
-        }
-        self.bury(keys, turn);
-    }
-
-    pub(in crate::group) fn end_burying(
-        &mut self,
-        keys: BTreeSet<Bytes>,
-        result: Result<(), ErrorCode>,
-        turn: &Turn<'_>,
-    ) {
-        if result.is_err() {
-            self.leftovers.extend(keys);
-            self.expire_soon(turn);
-        }
-    }
-
-    /// Comes back to what the log refused. Until then the group can be used again.
-    fn expire_soon(&mut self, turn: &Turn<'_>) {
-        if self.state == State::Dead && self.writes.is_empty() {
-            self.state = State::Empty;
-        }
-        let soon = turn.now + PAUSE;
-        self.expiry_at = Some(self.expiry_at.map_or(soon, |planned| planned.min(soon)));
     }
 
     /// Takes out of the log what it holds of the next-generation group.
@@ -202,6 +148,11 @@ impl Persisting {
 }
 
 impl Consumers {
+    /// Of what the log was not told that it is no more, or that it is.
+    pub(in crate::group) fn refused_keys(&self, group: &GroupId) -> Vec<Bytes> {
+        self.dirty.keys(group)
+    }
+
     fn records(&self, group: &GroupId, dirty: &Dirty, now: rafka_core::Timestamp) -> Vec<Record> {
         let mut records = Vec::new();
         // What goes, goes first, from the inside out; what comes, comes from the outside in.

@@ -1,6 +1,7 @@
 //! Committing, fetching and deleting offsets and groups.
 
 use super::*;
+use crate::group::expiry::PAUSE;
 
 fn simple(offsets: &[(&str, i64)]) -> CommitOffsets {
     commit("", -1, offsets)
@@ -221,4 +222,28 @@ fn a_deleted_topic_takes_its_offsets_along() {
     assert_eq!((bench.committed("t"), bench.committed("u")), (None, Some(7)));
     let reloaded = bench.reloaded().expect("the group is in the log");
     assert_eq!(reloaded.fetch(&everything()), bench.group.fetch(&everything()));
+}
+
+#[test]
+fn a_log_that_refuses_to_hear_of_a_deleted_topic_is_told_again() {
+    let (mut bench, ids) = Bench::stable(1);
+    bench.commit(commit(&ids[0], 2, &[("t", 100), ("u", 7), ("v", 9)]));
+    bench.settle();
+    for gone in ["t", "v"] {
+        bench.act(|group, turn| group.forget_topic(&topic(gone), turn));
+        bench.settle_one(Err(ErrorCode::CoordinatorNotAvailable));
+    }
+    assert_eq!((bench.committed("t"), bench.committed("v")), (None, None), "the topics are gone");
+    // A topic of the same name comes, and its first offset before the log is told.
+    bench.commit(commit(&ids[0], 2, &[("v", 1)]));
+    bench.settle();
+    for _ in 0..=PAUSE.as_secs() / 5 {
+        bench.pass(Duration::from_secs(5));
+        assert_eq!(bench.beat(&ids[0], None, 2), Ok(()));
+    }
+    assert!(bench.is_writing());
+    bench.settle();
+    let reloaded = bench.reloaded().expect("the group is in the log");
+    assert_eq!(reloaded.fetch(&everything()), bench.group.fetch(&everything()));
+    assert_eq!((bench.committed("t"), bench.committed("v")), (None, Some(1)));
 }
