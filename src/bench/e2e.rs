@@ -159,8 +159,8 @@ async fn send(
         let request = ProduceRequest {
             request_id: number,
             acks: Acks::All.into(),
-            timeout_ms: 0,
             partitions: vec![partition],
+            ..ProduceRequest::default()
         };
         if requests.send(request).await.is_err() {
             return Ok(());

@@ -161,8 +161,8 @@ fn request(load: &Load, number: u64) -> ProduceRequest {
     ProduceRequest {
         request_id: number,
         acks: Acks::All.into(),
-        timeout_ms: 0,
         partitions: vec![partition],
+        ..ProduceRequest::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fetch: whole batches from given positions, waiting for them if asked to.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rafka_core::{Batch, ByteSize, Epoch, Offset, PartitionIndex, ProducerId};
@@ -73,6 +74,28 @@ pub struct Fetched {
     pub aborted: Vec<Aborted>,
 }
 
+impl Fetched {
+    /// Leaves out what aborted transactions have written. Markers stay.
+    pub fn drop_aborted(&mut self) {
+        let mut coming = std::mem::take(&mut self.aborted).into_iter().peekable();
+        let mut open = BTreeSet::new();
+        if coming.peek().is_none() {
+            return;
+        }
+        self.batches.retain(|batch| {
+            let last = batch.last_offset();
+            while let Some(aborted) = coming.next_if(|aborted| aborted.first_offset <= last) {
+                open.insert(aborted.producer);
+            }
+            let attributes = batch.header.attributes;
+            if attributes.is_control() {
+                open.remove(&batch.header.producer_id);
+            }
+            !attributes.is_transactional() || !open.contains(&batch.header.producer_id)
+        });
+    }
+}
+
 /// An aborted transaction, which ends with the producer's next marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aborted {
@@ -80,4 +103,62 @@ pub struct Aborted {
     pub producer: ProducerId,
     /// Where it began.
     pub first_offset: Offset,
+}
+
+#[cfg(test)]
+mod tests {
+    use rafka_core::batch::{BatchBuilder, EndMarker, Outcome};
+    use rafka_core::compression::Compression;
+    use rafka_core::{ProducerEpoch, Timestamp};
+
+    use super::*;
+
+    fn batch(offset: i64, producer: i64, is_transactional: bool) -> Batch {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.producer(ProducerId(producer), ProducerEpoch(0), 0);
+        if is_transactional {
+            builder.transactional();
+        }
+        for _ in 0..2 {
+            builder.push(Timestamp(1), None, Some(b"x"), &[]);
+        }
+        let mut batch = builder.build().expect("no codec");
+        batch.header.base_offset = Offset(offset);
+        batch
+    }
+
+    fn marker(offset: i64, producer: i64, outcome: Outcome) -> Batch {
+        let marker = EndMarker { outcome, coordinator_epoch: Epoch(0) };
+        let mut batch = marker.to_batch(ProducerId(producer), ProducerEpoch(0), Timestamp(1));
+        batch.header.base_offset = Offset(offset);
+        batch
+    }
+
+    #[test]
+    fn only_what_was_aborted_is_left_out() {
+        let batches = vec![
+            // Reaches in from before, and ends here.
+            batch(10, 1, true),
+            batch(12, 2, true),
+            batch(14, 3, false),
+            marker(16, 1, Outcome::Abort),
+            batch(17, 1, true),
+            marker(19, 2, Outcome::Commit),
+            // The same producer once more: this one was aborted.
+            batch(20, 2, true),
+            batch(22, 1, true),
+            marker(24, 2, Outcome::Abort),
+            marker(25, 1, Outcome::Commit),
+        ];
+        let aborted = |producer, first| Aborted {
+            producer: ProducerId(producer),
+            first_offset: Offset(first),
+        };
+        let aborted = vec![aborted(1, 3), aborted(2, 20)];
+        let mut fetched = Fetched { batches, aborted, ..Fetched::default() };
+        fetched.drop_aborted();
+        let kept: Vec<i64> =
+            fetched.batches.iter().map(|batch| batch.header.base_offset.0).collect();
+        assert_eq!(kept, [12, 14, 16, 17, 19, 22, 24, 25]);
+    }
 }

@@ -19,7 +19,6 @@ pub use topics::{
 };
 
 use crate::client::Client;
-use crate::convert::check;
 use crate::error::Error;
 
 /// The calls of administration. Cheap to clone.
@@ -82,23 +81,7 @@ impl Admin {
     /// # Cancel safety
     /// Cancel safe; an id may be wasted.
     pub async fn init_producer_id(&self) -> Result<(ProducerId, ProducerEpoch), Error> {
-        let operation = "get a producer id";
-        let ask = |node: std::sync::Arc<crate::Node>| async move {
-            let request = v1::InitProducerIdRequest::default();
-            let answer = node.ask(operation, node.admin().init_producer_id(request)).await?;
-            check("the producer id", answer.error.as_ref())?;
-            Ok(answer)
-        };
-        let answer = self.client.call(operation, ask).await?;
-        let epoch = i16::try_from(answer.producer_epoch).ok().filter(|epoch| 0 <= *epoch);
-        match epoch {
-            Some(epoch) if 0 <= answer.producer_id => {
-                Ok((ProducerId(answer.producer_id), ProducerEpoch(epoch)))
-            }
-            _ => {
-                let what = format!("id {}, epoch {}", answer.producer_id, answer.producer_epoch);
-                Err(Error::Malformed { operation, what })
-            }
-        }
+        let request = v1::InitProducerIdRequest::default();
+        self.client.transactions().init("the producer id", request).await
     }
 }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::metadata;
 use crate::node::Node;
 use crate::settings::{InvalidSettings, Settings};
+use crate::transactions::Transactions;
 use crate::view::{Topic, View};
 
 /// A connection to a cluster, shared by producers, consumers and admin calls. Cheap to clone.
@@ -107,6 +108,12 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+
+    /// What transactional producers ask.
+    #[must_use]
+    pub fn transactions(&self) -> Transactions {
+        Transactions::new(self.clone())
     }
 
     /// The node at `address`.

@@ -27,6 +27,7 @@ mod metadata;
 mod node;
 pub mod retry;
 pub mod settings;
+mod transactions;
 mod view;
 
 pub use address::{Address, InvalidAddress};
@@ -37,4 +38,5 @@ pub use node::Node;
 /// The messages that travel, for the crates of the SDK.
 pub use rafka_proto::v1;
 pub use settings::{InvalidSettings, Settings};
+pub use transactions::Transactions;
 pub use view::{Leadership, Topic, TopicPartition};

@@ -7,6 +7,7 @@ use rafka_core::ByteSize;
 use rafka_proto::v1::admin_client::AdminClient;
 use rafka_proto::v1::groups_client::GroupsClient;
 use rafka_proto::v1::log_client::LogClient;
+use rafka_proto::v1::transactions_client::TransactionsClient;
 use recloser::{AsyncRecloser, Recloser};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -86,6 +87,13 @@ impl Node {
     #[must_use]
     pub fn groups(&self) -> GroupsClient<Channel> {
         GroupsClient::new(self.channel.clone())
+            .max_decoding_message_size(self.message_bytes_max.as_usize())
+    }
+
+    /// The service of transactions.
+    #[must_use]
+    pub fn transactions(&self) -> TransactionsClient<Channel> {
+        TransactionsClient::new(self.channel.clone())
             .max_decoding_message_size(self.message_bytes_max.as_usize())
     }
 

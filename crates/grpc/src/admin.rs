@@ -15,8 +15,8 @@ use rafka_proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::convert;
 use crate::gateway::Gateway;
+use crate::transactions;
 
 /// The service.
 pub(crate) struct Admin {
@@ -106,21 +106,10 @@ impl admin_server::Admin for Admin {
 
     async fn init_producer_id(
         &self,
-        _request: Request<InitProducerIdRequest>,
+        request: Request<InitProducerIdRequest>,
     ) -> Result<Response<InitProducerIdResponse>, Status> {
-        let answer = match self.gateway.broker.init_producer_id().await {
-            Ok((id, epoch)) => InitProducerIdResponse {
-                error: None,
-                producer_id: id.0,
-                producer_epoch: i32::from(epoch.0),
-            },
-            Err(error) => InitProducerIdResponse {
-                error: Some(convert::error(&error)),
-                producer_id: -1,
-                producer_epoch: -1,
-            },
-        };
-        Ok(Response::new(answer))
+        let request = request.into_inner();
+        Ok(Response::new(transactions::init_producer_id(&self.gateway.broker, request).await))
     }
 }
 

@@ -12,6 +12,7 @@ mod intake;
 mod log;
 mod server;
 mod settings;
+mod transactions;
 
 pub use server::{Bound, Handle, StartError, Stopped, bind, start};
 pub use settings::Settings;

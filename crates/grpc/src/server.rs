@@ -10,6 +10,7 @@ use rafka_core::Clock;
 use rafka_proto::v1::admin_server::AdminServer;
 use rafka_proto::v1::groups_server::GroupsServer;
 use rafka_proto::v1::log_server::LogServer;
+use rafka_proto::v1::transactions_server::TransactionsServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::groups::Groups;
 use crate::intake::Door;
 use crate::log::Log;
+use crate::transactions::Transactions;
 
 /// What a connection and each of its calls may have under way unread: 1 MiB keeps 100 ms of a
 /// 10 MB/s link busy, and bounds what an unread connection costs.
@@ -47,8 +49,13 @@ const RESETS_MAX: usize = 32;
 const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The names that health is reported under; the empty one is the whole listener.
-const HEALTH_NAMES: [&str; 4] =
-    ["", LogServer::<Log>::NAME, GroupsServer::<Groups>::NAME, AdminServer::<Admin>::NAME];
+const HEALTH_NAMES: [&str; 5] = [
+    "",
+    LogServer::<Log>::NAME,
+    GroupsServer::<Groups>::NAME,
+    TransactionsServer::<Transactions>::NAME,
+    AdminServer::<Admin>::NAME,
+];
 
 /// The listener did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -204,9 +211,12 @@ fn routes(
     let log = LogServer::new(Log::new(Arc::clone(&gateway))).max_decoding_message_size(produce_max);
     let groups =
         GroupsServer::new(Groups::new(Arc::clone(&gateway))).max_decoding_message_size(request_max);
+    let transactions = TransactionsServer::new(Transactions::new(Arc::clone(&gateway)))
+        .max_decoding_message_size(request_max);
     let admin = AdminServer::new(Admin::new(gateway)).max_decoding_message_size(request_max);
     Ok(Routes::new(log)
         .add_service(groups)
+        .add_service(transactions)
         .add_service(admin)
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection)

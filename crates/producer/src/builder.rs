@@ -12,6 +12,7 @@ use crate::partitioner::Partitioner;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::settings::{Acks, Settings};
+use crate::transaction::TransactionalProducer;
 
 /// A producer that is being configured. What is not said has the default of [`Settings`].
 #[derive(Debug, Clone)]
@@ -87,6 +88,28 @@ impl Builder {
     /// A choice of partition of your own: the record and the number of partitions to an index.
     pub fn partitioner(self, choose: impl Fn(&Record, u32) -> u32 + Send + Sync + 'static) -> Self {
         Self { partitioner: Partitioner::Custom(Arc::new(choose)), ..self }
+    }
+
+    /// A producer whose records are part of transactions: takes the transactional id over, 1 to
+    /// 4096 bytes. The node aborts a transaction that is open for longer than `timeout`, 1 ms to its
+    /// `broker.transaction_timeout_max` (15 min by default).
+    ///
+    /// # Errors
+    /// If a setting cannot work, if no node answers in time, or if the node refuses.
+    ///
+    /// # Cancel safety
+    /// Dropped, whoever had the id may be fenced.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn build_transactional(
+        self,
+        transactional_id: &str,
+        timeout: Duration,
+    ) -> Result<TransactionalProducer, Error> {
+        let client = Client::new(self.client)?;
+        let Self { settings, partitioner, .. } = self;
+        TransactionalProducer::new(client, settings, partitioner, transactional_id, timeout).await
     }
 
     /// The producer. Nothing is sent before the first record.

@@ -95,6 +95,22 @@ pub enum Error {
         /// The node's reason.
         message: String,
     },
+    /// Another producer took the transactional id over, or the transaction took longer than its
+    /// timeout. This producer is finished, and what it had open is aborted: make a new one.
+    #[error(
+        "transactional id {transactional_id}: another producer has it, or the transaction took \
+         longer than its timeout"
+    )]
+    FencedId {
+        /// The transactional id.
+        transactional_id: String,
+    },
+    /// The transaction can not be aborted: its commit was tried, and may have succeeded.
+    #[error("transactional id {transactional_id}: the commit was tried before: commit again")]
+    Committing {
+        /// The transactional id.
+        transactional_id: String,
+    },
     /// The batch could not be compressed.
     #[error("{partition}: the batch cannot be compressed: {cause}")]
     Codec {
@@ -125,7 +141,9 @@ impl Error {
             Self::Refused { fate, .. } | Self::TimedOut { fate, .. } | Self::Closed { fate } => {
                 *fate
             }
-            Self::SequenceLost { .. } | Self::FlushTimedOut { .. } => Fate::Unknown,
+            Self::SequenceLost { .. } | Self::FlushTimedOut { .. } | Self::Committing { .. } => {
+                Fate::Unknown
+            }
             Self::Settings(_)
             | Self::Client(_)
             | Self::RecordTooLarge { .. }
@@ -133,6 +151,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::UnknownYet { .. }
             | Self::Fenced { .. }
+            | Self::FencedId { .. }
             | Self::Codec { .. } => Fate::NotWritten,
         }
     }
@@ -152,6 +171,8 @@ impl Error {
             | Self::RecordTooLarge { .. }
             | Self::InvalidRecord { .. }
             | Self::Fenced { .. }
+            | Self::FencedId { .. }
+            | Self::Committing { .. }
             | Self::Codec { .. }
             | Self::Closed { .. } => false,
         }

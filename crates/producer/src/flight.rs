@@ -63,8 +63,8 @@ pub(crate) struct Consequences {
     pub(crate) retries: u64,
     /// The leader may be another node by now.
     pub(crate) stale_leader: bool,
-    /// The producer was fenced and is finished.
-    pub(crate) fenced: Option<Error>,
+    /// Why the producer is finished, if it is.
+    pub(crate) finished: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,13 +94,15 @@ struct Entry {
 
 /// Whether the node is told who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Naming {
+pub(crate) enum Naming {
     /// It is not: the producer is not idempotent.
     Off,
     /// It will be, once an id was given.
     Awaited,
     /// As this one.
     As(Identity),
+    /// As this one, for the length of a transaction: only its end raises the epoch.
+    Within(Identity),
 }
 
 /// One partition's batches under way.
@@ -122,10 +124,10 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    pub(crate) fn new(partition: TopicPartition, idempotent: bool, in_flight_max: usize) -> Self {
+    pub(crate) fn new(partition: TopicPartition, naming: Naming, in_flight_max: usize) -> Self {
         Self {
             partition,
-            naming: if idempotent { Naming::Awaited } else { Naming::Off },
+            naming,
             in_flight_max,
             next_sequence: 0,
             proven: false,
@@ -169,7 +171,7 @@ impl Flight {
     /// The identity and sequence number that the next batch must carry.
     pub(crate) fn next_numbers(&self) -> Option<(Identity, i32)> {
         match self.naming {
-            Naming::As(identity) => Some((identity, self.next_sequence)),
+            Naming::As(identity) | Naming::Within(identity) => Some((identity, self.next_sequence)),
             Naming::Off | Naming::Awaited => None,
         }
     }
@@ -261,7 +263,7 @@ impl Flight {
             Verdict::StoredBefore => return self.acked(request, Stored::default()),
             Verdict::Fenced => {
                 let (partition, message) = (self.partition.clone(), refusal.message.clone());
-                consequences.fenced = Some(Error::Fenced { partition, message });
+                consequences.finished = Some(Error::Fenced { partition, message });
                 return consequences;
             }
             Verdict::OutOfOrder => {
@@ -409,11 +411,19 @@ impl Flight {
 
     /// Numbers what is open from 0 under the next epoch.
     fn begin_epoch(&mut self, consequences: &mut Consequences) {
-        let Naming::As(identity) = &mut self.naming else { return };
+        let identity = match &mut self.naming {
+            Naming::Off | Naming::Awaited => return,
+            Naming::As(identity) => identity,
+            Naming::Within(_) => {
+                let partition = self.partition.clone();
+                consequences.finished = Some(Error::SequenceLost { partition });
+                return;
+            }
+        };
         let Some(next) = identity.epoch.0.checked_add(1) else {
             let partition = self.partition.clone();
             let message = "its epochs are used up: make a new producer".to_owned();
-            consequences.fenced = Some(Error::Fenced { partition, message });
+            consequences.finished = Some(Error::Fenced { partition, message });
             return;
         };
         identity.epoch = ProducerEpoch(next);

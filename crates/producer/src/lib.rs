@@ -44,6 +44,7 @@ mod record;
 mod sender;
 mod settings;
 mod shared;
+mod transaction;
 
 pub use builder::Builder;
 pub use delivery::Delivery;
@@ -54,3 +55,4 @@ pub use producer::Producer;
 pub use rafka_core::compression::Compression;
 pub use record::{Record, RecordMetadata};
 pub use settings::{Acks, Settings};
+pub use transaction::{Transaction, TransactionalProducer};

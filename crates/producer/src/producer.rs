@@ -21,7 +21,7 @@ use crate::partitioner::Partitioner;
 use crate::record::Record;
 use crate::sender::Sender;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Membership, Shared};
 
 /// Sends records. Cheap to clone; all clones share one buffer and one set of connections.
 ///
@@ -58,6 +58,16 @@ impl Producer {
         partitioner: Partitioner,
     ) -> Result<Self, Error> {
         settings.validate()?;
+        Ok(Self::start(client, settings, partitioner, None))
+    }
+
+    /// Begins to work, with settings that were checked.
+    pub(crate) fn start(
+        client: Client,
+        settings: Settings,
+        partitioner: Partitioner,
+        transaction: Option<Membership>,
+    ) -> Self {
         let accumulator = Accumulator::new(settings.clone(), partitioner, client.fork_rng());
         let shared = Arc::new(Shared {
             memory: Semaphore::new(settings.buffer_bytes.as_usize()),
@@ -68,12 +78,14 @@ impl Producer {
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             ended_by: OnceLock::new(),
+            transaction,
+            first_failure: OnceLock::new(),
             counters: Counters::default(),
         });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(Sender::new(Arc::clone(&shared)).run(stop.clone()));
-        Ok(Self { inner: Arc::new(Inner { shared, stop, tasks: Mutex::new(tasks) }) })
+        Self { inner: Arc::new(Inner { shared, stop, tasks: Mutex::new(tasks) }) }
     }
 
     /// Takes a record into the buffer. Await the returned [`Delivery`] for where it was stored.
@@ -254,6 +266,15 @@ impl Producer {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.inner.shared.metrics()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.shared.settings
+    }
+
+    /// Why the first record failed that did.
+    pub(crate) fn first_failure(&self) -> Option<&Error> {
+        self.inner.shared.first_failure.get()
     }
 
     /// The client it stands on.

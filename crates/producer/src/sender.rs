@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::accumulator::{Collected, Slot};
 use crate::delivery::Receipt;
 use crate::error::{Error, Fate};
-use crate::flight::{Consequences, Flight, Identity, LinkId};
+use crate::flight::{Consequences, Flight, Identity, LinkId, Naming};
 use crate::link::{Growing, LinkNews};
 use crate::metrics::Counters;
 use crate::settings::Acks;
@@ -63,10 +63,10 @@ impl Sender {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let (sender, news) = mpsc::channel(NEWS_MAX);
         Self {
-            routes: Routes::new(shared.client.clone(), sender),
+            routes: Routes::new(&shared, sender),
+            identity: shared.transaction.as_ref().map(|transaction| transaction.identity),
             shared,
             flights: Vec::new(),
-            identity: None,
             trouble: None,
             failures_to_learn: 0,
             learn_again_at: Time::default(),
@@ -162,14 +162,15 @@ impl Sender {
         count: usize,
         partition: impl Fn(Slot) -> rafka_client::TopicPartition,
     ) {
-        let settings = &self.shared.settings;
+        let naming = match self.identity {
+            _ if !self.shared.settings.idempotence => Naming::Off,
+            None => Naming::Awaited,
+            Some(identity) if self.shared.transaction.is_some() => Naming::Within(identity),
+            Some(identity) => Naming::As(identity),
+        };
+        let in_flight_max = self.shared.settings.in_flight_max;
         for index in self.flights.len()..count {
-            let partition = partition(Slot(index));
-            let mut flight = Flight::new(partition, settings.idempotence, settings.in_flight_max);
-            if let Some(identity) = self.identity {
-                flight.identify(identity);
-            }
-            self.flights.push(flight);
+            self.flights.push(Flight::new(partition(Slot(index)), naming, in_flight_max));
         }
     }
 
@@ -231,6 +232,9 @@ impl Sender {
         let Collected { mut builder, receipt } = collected;
         if let Some((identity, sequence)) = flight.next_numbers() {
             builder.producer(identity.id, identity.epoch, sequence);
+        }
+        if self.shared.transaction.is_some() {
+            builder.transactional();
         }
         match builder.build() {
             Ok(batch) => {
@@ -314,13 +318,13 @@ impl Sender {
         for settled in consequences.settled {
             self.shared.settle(settled.receipt, settled.outcome);
         }
-        if let Some(error) = consequences.fenced {
-            self.end_fenced(&error);
+        if let Some(error) = consequences.finished {
+            self.finish(&error);
         }
     }
 
-    /// A newer producer has this one's id: nothing more can be sent.
-    fn end_fenced(&mut self, error: &Error) {
+    /// Nothing more can be sent: a newer producer has this one's id, say.
+    fn finish(&mut self, error: &Error) {
         warn!(%error, "the producer is finished");
         let _first_cause_counts = self.shared.ended_by.set(error.clone());
         for flight in &mut self.flights {

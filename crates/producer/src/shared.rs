@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::accumulator::Accumulator;
 use crate::delivery::{Outcome, Receipt};
 use crate::error::{Error, Fate};
+use crate::flight::Identity;
 use crate::metrics::{Counters, Metrics};
 use crate::settings::Settings;
 
@@ -29,7 +30,19 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// Why the producer ended by itself, if it did.
     pub(crate) ended_by: OnceLock<Error>,
+    /// What all its records are part of, if it is the producer of a transaction.
+    pub(crate) transaction: Option<Membership>,
+    /// Why the first batch failed that did.
+    pub(crate) first_failure: OnceLock<Error>,
     pub(crate) counters: Counters,
+}
+
+/// Who sends within a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    /// The transactional id.
+    pub(crate) id: String,
+    pub(crate) identity: Identity,
 }
 
 impl Shared {
@@ -42,7 +55,10 @@ impl Shared {
                 let waited = self.client.clock().now() - receipt.created_at;
                 self.counters.latencies.note(waited, records);
             }
-            Err(_) => Counters::add(&self.counters.records_failed, records),
+            Err(error) => {
+                Counters::add(&self.counters.records_failed, records);
+                let _first_cause_counts = self.first_failure.set(error.clone());
+            }
         }
         self.accumulator.lock().settled(receipt.number);
         self.memory.add_permits(usize::try_from(receipt.cost).unwrap_or(0));

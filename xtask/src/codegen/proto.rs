@@ -9,10 +9,11 @@ use prost::Message as _;
 use super::Output;
 
 /// The public API: its files in `proto/`, and the package that they share.
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "rafka/v1/common.proto",
     "rafka/v1/log.proto",
     "rafka/v1/groups.proto",
+    "rafka/v1/transactions.proto",
     "rafka/v1/admin.proto",
 ];
 const PACKAGE: &str = "rafka.v1";

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_broker::produce::{self, PartitionAck, PartitionBatches};
+use rafka_broker::produce::{
+    self, PartitionAck, PartitionBatches, Transaction, TransactionVersion,
+};
 use rafka_broker::{Error, TopicRef};
 use rafka_core::{Batch, ErrorCode, PartitionIndex};
 use rafka_proto::v1::produce_partition::Data;
@@ -48,7 +50,7 @@ pub(super) async fn prepare(
     request: ProduceRequest,
     frame_bytes: usize,
 ) -> Result<Prepared, Status> {
-    let ProduceRequest { request_id, acks, timeout_ms, partitions } = request;
+    let ProduceRequest { request_id, acks, timeout_ms, partitions, transactional_id } = request;
     let acks = match v1::Acks::try_from(acks) {
         Ok(v1::Acks::All) => produce::Acks::All,
         Ok(v1::Acks::Leader) => produce::Acks::Leader,
@@ -57,7 +59,9 @@ pub(super) async fn prepare(
     };
     let timeout = convert::span("timeout_ms", timeout_ms, TIMEOUT_DEFAULT, TIMEOUT_MAX)?;
     convert::check_items("partitions", partitions.len())?;
-    let produce = produce::Request { acks, timeout, transaction: None, partitions: Vec::new() };
+    let transaction =
+        transactional_id.map(|id| Transaction { id, version: TransactionVersion::V2 });
+    let produce = produce::Request { acks, timeout, transaction, partitions: Vec::new() };
     let mut prepared = Prepared { request_id, produce, slots: Vec::new() };
     for (entry, partition) in (0_u32..).zip(partitions) {
         prepared.add(gateway, entry, partition, frame_bytes).await;
@@ -89,6 +93,10 @@ impl Prepared {
                     let record_indexes = Vec::new();
                     (topic, vec![Plain { partition: index, batches, record_indexes }])
                 }),
+            (Ok(_), Some(Data::Records(_))) if self.produce.transaction.is_some() => {
+                let message = "plain records cannot be part of a transaction: send batches";
+                Err(Error::new(ErrorCode::InvalidRequest, message))
+            }
             (Ok(topic), Some(Data::Records(records))) => {
                 plain::batches(gateway, &topic, index, records).await.map(|plain| (topic, plain))
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rafka_broker::Error;
 use rafka_broker::fetch::{Fetched, Isolation};
 use rafka_broker::offsets::{self, Spec};
-use rafka_core::{Batch, ByteSize, Offset, PartitionIndex};
+use rafka_core::{ByteSize, Offset, PartitionIndex};
 use rafka_proto::v1::{FetchPartition, FetchRequest, FetchedPartition};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
@@ -119,14 +119,14 @@ impl Session {
     /// Makes a message of what a round brought; what is to be decoded comes after it.
     fn take(&mut self, lots: Vec<Lot>) {
         let mut parts = Vec::new();
-        for Lot { name, partition, from, result } in lots {
+        for Lot { name, partition, from, next, result } in lots {
             match result {
                 Ok(fetched) if self.is_decoded && !fetched.batches.is_empty() => {
                     let marks = marks(&fetched);
                     let batches = fetched.batches.into();
-                    self.unpacker.add(Packed { name, partition, from, batches, marks });
+                    self.unpacker.add(Packed { name, partition, from, next, batches, marks });
                 }
-                Ok(fetched) => parts.push(raw(name, partition, from, fetched)),
+                Ok(fetched) => parts.push(raw(name, partition, next, fetched)),
                 Err(error) => parts.push(failed(name, partition, &error).into()),
             }
         }
@@ -216,15 +216,14 @@ async fn with_ends(
     (reachable, refused)
 }
 
-fn raw(topic: String, partition: i32, from: Offset, fetched: Fetched) -> Part {
-    let next = fetched.batches.last().map_or(from, Batch::next_offset);
+fn raw(topic: String, partition: i32, next: Offset, fetched: Fetched) -> Part {
     let about = FetchedPartition {
         topic,
         partition,
         error: None,
         batches: Bytes::new(),
         records: Vec::new(),
-        next_offset: next.max(from).0,
+        next_offset: next.0,
         high_watermark: fetched.high_watermark.0,
         last_stable_offset: fetched.last_stable_offset.0,
         log_start_offset: fetched.log_start.0,

@@ -48,14 +48,17 @@ pub(super) struct Lot {
     pub(super) partition: i32,
     /// From where it was read: the first batch may begin below it.
     pub(super) from: Offset,
-    /// On error the partition is read no more.
+    /// From where it is read on.
+    pub(super) next: Offset,
+    /// On error the partition is read no more. What was aborted is left out if only what is committed
+    /// is read.
     pub(super) result: Result<Fetched, Error>,
 }
 
 impl Lot {
     /// Whether it brings anything but where the partition stands.
     pub(super) fn is_news(&self) -> bool {
-        self.result.as_ref().map_or(true, |fetched| !fetched.batches.is_empty())
+        self.from < self.next || self.result.is_err()
     }
 }
 
@@ -158,13 +161,15 @@ impl Reader {
         let mut lots = Vec::new();
         let (mut served, mut waiting) = (Vec::new(), Vec::new());
         self.is_behind = false;
-        for (mut tracked, PartitionData { result, .. }) in
+        for (mut tracked, PartitionData { mut result, .. }) in
             std::mem::take(&mut self.tracked).into_iter().zip(data)
         {
             let (name, partition, from) = (tracked.name.clone(), tracked.partition, tracked.offset);
-            if let Ok(fetched) = &result {
+            let mut next = from;
+            if let Ok(fetched) = &mut result {
                 let last = fetched.batches.last();
-                tracked.offset = last.map_or(from, Batch::next_offset).max(from);
+                next = last.map_or(from, Batch::next_offset).max(from);
+                tracked.offset = next;
                 self.is_behind |= tracked.offset < self.visible_end(fetched);
                 let is_read = tracked.end.is_some_and(|end| end <= tracked.offset);
                 match last {
@@ -172,8 +177,9 @@ impl Reader {
                     Some(_) => served.push(tracked),
                     None => waiting.push(tracked),
                 }
+                fetched.drop_aborted();
             }
-            let lot = Lot { name, partition, from, result };
+            let lot = Lot { name, partition, from, next, result };
             if !has_news || lot.is_news() {
                 lots.push(lot);
             }

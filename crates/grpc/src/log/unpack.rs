@@ -21,6 +21,8 @@ pub(super) struct Packed {
     pub(super) partition: i32,
     /// Records below it are left out.
     pub(super) from: Offset,
+    /// Where reading goes on after the batches.
+    pub(super) next: Offset,
     pub(super) batches: VecDeque<Batch>,
     pub(super) marks: Marks,
 }
@@ -98,7 +100,10 @@ impl Unpacker {
         let mut bytes = 0;
         loop {
             let Some((open, after)) = &mut self.open else {
-                let Some(batch) = packed.batches.pop_front() else { return Ok(Filled::Exhausted) };
+                let Some(batch) = packed.batches.pop_front() else {
+                    packed.from = packed.from.max(packed.next);
+                    return Ok(Filled::Exhausted);
+                };
                 if batch.header.attributes.is_control() {
                     packed.from = packed.from.max(batch.next_offset());
                 } else {
@@ -181,7 +186,8 @@ mod tests {
         let at = Offset(9);
         let marks = Marks { high_watermark: at, last_stable_offset: at, log_start: Offset::ZERO };
         let name = "t".to_owned();
-        Packed { name, partition: 3, from: Offset(from), batches: batches.into(), marks }
+        let (from, next) = (Offset(from), batches.last().map_or(Offset::ZERO, Batch::next_offset));
+        Packed { name, partition: 3, from, next, batches: batches.into(), marks }
     }
 
     fn offsets(unpacked: &Unpacked) -> Vec<i64> {

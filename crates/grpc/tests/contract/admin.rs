@@ -213,7 +213,7 @@ async fn the_cluster_names_itself_and_gives_every_producer_another_id() {
     assert_eq!(cluster.version, env!("CARGO_PKG_VERSION"));
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let id = admin.init_producer_id(InitProducerIdRequest {}).await.expect("answered");
+        let id = admin.init_producer_id(InitProducerIdRequest::default()).await.expect("answered");
         ids.push(id.into_inner().producer_id);
     }
     ids.dedup();

@@ -205,7 +205,11 @@ async fn without_acks_there_is_no_answer_but_the_order_holds() {
 #[tokio::test]
 async fn a_repeated_idempotent_batch_is_stored_once() {
     let node = Node::with_topic("orders", 1).await;
-    let id = node.admin().await.init_producer_id(rafka_proto::v1::InitProducerIdRequest {}).await;
+    let id = node
+        .admin()
+        .await
+        .init_producer_id(rafka_proto::v1::InitProducerIdRequest::default())
+        .await;
     let id = id.expect("answered").into_inner();
     let epoch = ProducerEpoch(i16::try_from(id.producer_epoch).expect("an epoch"));
     let make = |sequence| {

@@ -110,7 +110,9 @@ async fn a_connection_stays_as_long_as_it_has_a_call() {
 async fn health_and_reflection_answer() {
     let node = Node::start().await;
     let mut health = HealthClient::new(node.channel().await);
-    for service in ["", "rafka.v1.Log", "rafka.v1.Groups", "rafka.v1.Admin"] {
+    for service in
+        ["", "rafka.v1.Log", "rafka.v1.Groups", "rafka.v1.Transactions", "rafka.v1.Admin"]
+    {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = health.check(request).await.expect("known").into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
@@ -128,7 +130,7 @@ async fn health_and_reflection_answer() {
         panic!("asked for services")
     };
     let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
-    for service in ["rafka.v1.Log", "rafka.v1.Groups", "rafka.v1.Admin"] {
+    for service in ["rafka.v1.Log", "rafka.v1.Groups", "rafka.v1.Transactions", "rafka.v1.Admin"] {
         assert!(names.iter().any(|name| name == service), "{names:?}");
     }
 }

@@ -15,7 +15,7 @@ fn partition() -> TopicPartition {
 }
 
 fn flight() -> Flight {
-    let mut flight = Flight::new(partition(), true, 5);
+    let mut flight = Flight::new(partition(), Naming::Awaited, 5);
     flight.identify(Identity { id: ProducerId(7), epoch: ProducerEpoch(0) });
     flight
 }
@@ -184,7 +184,7 @@ fn a_newer_producer_ends_this_one() {
         let mut flight = proven();
         admit(&mut flight, 1, Time(0));
         send(&mut flight, 1);
-        assert!(matches!(refuse(&mut flight, 1, code).fenced, Some(Error::Fenced { .. })));
+        assert!(matches!(refuse(&mut flight, 1, code).finished, Some(Error::Fenced { .. })));
     }
 }
 
@@ -314,7 +314,7 @@ impl Model {
     }
 
     fn note(&mut self, consequences: Consequences) {
-        assert!(consequences.fenced.is_none(), "nobody else has this id");
+        assert!(consequences.finished.is_none(), "nobody else has this id");
         for settled in consequences.settled {
             match settled.outcome {
                 Ok(_) => self.acked.push(settled.receipt.number),
@@ -415,4 +415,20 @@ fn no_record_is_doubled_reordered_or_acked_in_vain_under_faults() {
         acked += model.acked.len();
     }
     assert!(20_000 < acked, "the model hardly sends anything: {acked}");
+}
+
+#[test]
+fn within_a_transaction_the_numbers_never_begin_again() {
+    let identity = Identity { id: ProducerId(7), epoch: ProducerEpoch(3) };
+    let mut flight = Flight::new(partition(), Naming::Within(identity), 5);
+    for number in 0..2 {
+        admit(&mut flight, number, Time(0));
+        assert_eq!(send(&mut flight, number), Some((3, i32::try_from(number).expect("small"))));
+        if number == 0 {
+            assert_eq!(flight.acked(0, stored(0)).settled.len(), 1);
+        }
+    }
+    let consequences = refuse(&mut flight, 1, ErrorCode::OutOfOrderSequenceNumber);
+    let finished = consequences.finished.expect("only the end of the transaction helps");
+    assert!(matches!(finished, Error::SequenceLost { .. }), "{finished}");
 }

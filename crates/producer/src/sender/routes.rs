@@ -13,6 +13,7 @@ use crate::accumulator::Slot;
 use crate::flight::LinkId;
 use crate::link::{self, Growing, LINK_REQUESTS_MAX, Link, LinkNews, Outstanding};
 use crate::settings::Acks;
+use crate::shared::Shared;
 
 /// The way to a partition's leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ struct Connection {
 
 pub(super) struct Routes {
     client: Client,
+    transactional_id: Option<String>,
     connections: BTreeMap<Address, Connection>,
     next_link: u64,
     news: mpsc::Sender<(LinkId, LinkNews)>,
@@ -42,8 +44,15 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub(super) fn new(client: Client, news: mpsc::Sender<(LinkId, LinkNews)>) -> Self {
-        Self { client, connections: BTreeMap::new(), next_link: 0, news, tasks: JoinSet::new() }
+    pub(super) fn new(shared: &Shared, news: mpsc::Sender<(LinkId, LinkNews)>) -> Self {
+        Self {
+            client: shared.client.clone(),
+            transactional_id: shared.transaction.as_ref().map(|transaction| transaction.id.clone()),
+            connections: BTreeMap::new(),
+            next_link: 0,
+            news,
+            tasks: JoinSet::new(),
+        }
     }
 
     /// The stream to the partition's leader, opened if need be.
@@ -116,6 +125,7 @@ impl Routes {
     /// Hands the growing request to its stream. Returns its number and its partitions.
     pub(super) fn post(&mut self, id: LinkId, acks: Acks, now: Time) -> Option<(u64, Vec<Slot>)> {
         let timeout = self.client.settings().request_timeout;
+        let transactional_id = self.transactional_id.clone();
         let link = self.link_mut(id)?;
         let Growing { request, slots, partitions, .. } = link.growing.take()?;
         let acks_number = match acks {
@@ -128,6 +138,7 @@ impl Routes {
             acks: acks_number.into(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             partitions,
+            transactional_id,
         };
         if acks != Acks::None {
             // The node answers by its own clock after `timeout`; beyond that the stream is stuck.

@@ -12,14 +12,14 @@ use rafka_producer::{Acks, Compression, Error, Producer, Record};
 
 const SOON: Duration = Duration::from_secs(10);
 
-struct Node {
+pub(crate) struct Node {
     broker: Broker,
     gateway: rafka_grpc::Handle,
     listen: SocketAddr,
 }
 
 impl Node {
-    async fn start(topic: &str, configs: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(topic: &str, configs: &[(&str, &str)]) -> Self {
         let broker = rafka_broker::testing::start(rafka_broker::Settings::default()).await;
         rafka_broker::testing::create_topic(&broker, topic, 3, configs).await;
         let gateway = listen(&broker, SocketAddr::from(([127, 0, 0, 1], 0))).await;
@@ -27,12 +27,12 @@ impl Node {
         Self { broker, gateway, listen }
     }
 
-    fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         self.listen.to_string()
     }
 
     /// Cuts all connections and listens again; the broker stays.
-    async fn reconnect(&mut self) {
+    pub(crate) async fn reconnect(&mut self) {
         let again = listen(&self.broker, SocketAddr::from(([127, 0, 0, 1], 0))).await;
         let old = std::mem::replace(&mut self.gateway, again);
         old.stop(Duration::ZERO).await;

@@ -77,7 +77,7 @@ pub struct TopicPartition {
 pub enum Isolation {
     /// Everything below the high watermark.
     ReadUncommitted = 0,
-    /// Everything below the last stable offset.
+    /// Everything below the last stable offset but what was aborted.
     ReadCommitted = 1,
 }
 impl Isolation {
@@ -158,6 +158,10 @@ pub struct ProduceRequest {
     /// appended in order.
     #[prost(message, repeated, tag = "4")]
     pub partitions: ::prost::alloc::vec::Vec<ProducePartition>,
+    /// Set if `batches` are part of a transaction, which each of them then says too: its producer's transactional id. By its
+    /// first batch a partition becomes part of the transaction. Plain `records` cannot be. See Transactions.
+    #[prost(string, optional, tag = "5")]
+    pub transactional_id: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// What goes to one partition.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2734,6 +2738,338 @@ pub mod groups_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// How to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndTransactionRequest {
+    /// As given to Admin.InitProducerId.
+    #[prost(string, tag = "1")]
+    pub transactional_id: ::prost::alloc::string::String,
+    /// As the last answer of Admin.InitProducerId or EndTransaction said.
+    #[prost(int64, tag = "2")]
+    pub producer_id: i64,
+    /// The same.
+    #[prost(int32, tag = "3")]
+    pub producer_epoch: i32,
+    /// true: commit. false: abort, which is allowed also if nothing is open.
+    #[prost(bool, tag = "4")]
+    pub commit: bool,
+}
+/// Who the producer is from now on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndTransactionResponse {
+    /// INVALID_TXN_STATE if there is nothing to commit, or the other end was decided; PRODUCER_FENCED or
+    /// INVALID_PRODUCER_EPOCH if another producer has the id or the transaction took too long and was aborted;
+    /// INVALID_PRODUCER_ID_MAPPING; CONCURRENT_TRANSACTIONS while an earlier end is still being written: try again; and the
+    /// coordinator's.
+    #[prost(message, optional, tag = "1")]
+    pub error: ::core::option::Option<Error>,
+    /// For the next transaction; -1 on error. Seldom another one than before.
+    #[prost(int64, tag = "2")]
+    pub producer_id: i64,
+    /// For the next transaction; -1 on error.
+    #[prost(int32, tag = "3")]
+    pub producer_epoch: i32,
+}
+/// Generated client implementations.
+pub mod transactions_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What a transactional producer needs beside Admin.InitProducerId and Log.Produce. It begins by its first batch that
+    /// names the transactional id, and ends here; the rules are those of Kafka's transaction version 2 (KIP-890): every end
+    /// raises the producer's epoch, and a batch of an earlier epoch is refused.
+    /// Read with ISOLATION_READ_COMMITTED to see only what was committed.
+    #[derive(Debug, Clone)]
+    pub struct TransactionsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> TransactionsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> TransactionsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            TransactionsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Commits or aborts what the producer has open. Answered once that is decided for good, also after a crash. An end
+        /// whose answer was lost is repeated with the same producer id and epoch, and is decided once.
+        pub async fn end_transaction(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EndTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndTransactionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/rafka.v1.Transactions/EndTransaction",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("rafka.v1.Transactions", "EndTransaction"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod transactions_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with TransactionsServer.
+    #[async_trait]
+    pub trait Transactions: std::marker::Send + std::marker::Sync + 'static {
+        /// Commits or aborts what the producer has open. Answered once that is decided for good, also after a crash. An end
+        /// whose answer was lost is repeated with the same producer id and epoch, and is decided once.
+        async fn end_transaction(
+            &self,
+            request: tonic::Request<super::EndTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EndTransactionResponse>,
+            tonic::Status,
+        >;
+    }
+    /// What a transactional producer needs beside Admin.InitProducerId and Log.Produce. It begins by its first batch that
+    /// names the transactional id, and ends here; the rules are those of Kafka's transaction version 2 (KIP-890): every end
+    /// raises the producer's epoch, and a batch of an earlier epoch is refused.
+    /// Read with ISOLATION_READ_COMMITTED to see only what was committed.
+    #[derive(Debug)]
+    pub struct TransactionsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> TransactionsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for TransactionsServer<T>
+    where
+        T: Transactions,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/rafka.v1.Transactions/EndTransaction" => {
+                    #[allow(non_camel_case_types)]
+                    struct EndTransactionSvc<T: Transactions>(pub Arc<T>);
+                    impl<
+                        T: Transactions,
+                    > tonic::server::UnaryService<super::EndTransactionRequest>
+                    for EndTransactionSvc<T> {
+                        type Response = super::EndTransactionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EndTransactionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Transactions>::end_transaction(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EndTransactionSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for TransactionsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "rafka.v1.Transactions";
+    impl<T> tonic::server::NamedService for TransactionsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// A topic-level setting.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfigEntry {
@@ -3148,18 +3484,29 @@ pub struct DescribedNode {
     pub address: ::prost::alloc::string::String,
 }
 /// Asks for a producer id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct InitProducerIdRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InitProducerIdRequest {
+    /// For a transactional producer: the name that it keeps when it starts anew, 1 to 4096 bytes. Whoever had it before is
+    /// fenced, and what that one had open is aborted first: CONCURRENT_TRANSACTIONS until that is done, try again. Absent
+    /// for an idempotent producer.
+    #[prost(string, optional, tag = "1")]
+    pub transactional_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// How long each of its transactions may last before the node aborts it; 0 is 60 000. At most the node's
+    /// `broker.transaction_timeout_max` (INVALID_TRANSACTION_TIMEOUT).
+    #[prost(uint32, tag = "2")]
+    pub transaction_timeout_ms: u32,
+}
 /// A producer id.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitProducerIdResponse {
-    /// Why there is none at the moment.
+    /// Why there is none at the moment. With a transactional id also INVALID_REQUEST, INVALID_TRANSACTION_TIMEOUT,
+    /// CONCURRENT_TRANSACTIONS, COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR.
     #[prost(message, optional, tag = "1")]
     pub error: ::core::option::Option<Error>,
-    /// Never given twice.
+    /// Without a transactional id never given twice.
     #[prost(int64, tag = "2")]
     pub producer_id: i64,
-    /// From 0.
+    /// From 0; with a transactional id higher each time.
     #[prost(int32, tag = "3")]
     pub producer_epoch: i32,
 }
@@ -3497,7 +3844,7 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("rafka.v1.Admin", "DescribeCluster"));
             self.inner.unary(req, path, codec).await
         }
-        /// A producer id for an idempotent producer.
+        /// A producer id for an idempotent or transactional producer.
         pub async fn init_producer_id(
             &mut self,
             request: impl tonic::IntoRequest<super::InitProducerIdRequest>,
@@ -3609,7 +3956,7 @@ pub mod admin_server {
             tonic::Response<super::DescribeClusterResponse>,
             tonic::Status,
         >;
-        /// A producer id for an idempotent producer.
+        /// A producer id for an idempotent or transactional producer.
         async fn init_producer_id(
             &self,
             request: tonic::Request<super::InitProducerIdRequest>,

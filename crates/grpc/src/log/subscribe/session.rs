@@ -306,13 +306,13 @@ impl Session {
 
     /// Sorts what a round brought.
     async fn take(&self, reading: &mut Reading, lots: Vec<Lot>) -> Result<(), Error> {
-        for Lot { name, partition, from, result } in lots {
+        for Lot { name, partition, from, next, result } in lots {
             match result {
                 Ok(fetched) if fetched.batches.is_empty() => {}
                 Ok(fetched) => {
                     let marks = fetch::marks(&fetched);
                     let batches = fetched.batches.into();
-                    reading.unpacker.add(Packed { name, partition, from, batches, marks });
+                    reading.unpacker.add(Packed { name, partition, from, next, batches, marks });
                 }
                 Err(error) => {
                     let Ok(topic) = TopicName::new(&name) else { continue };
