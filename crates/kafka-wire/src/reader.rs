@@ -17,6 +17,8 @@ pub struct Reader<'a> {
     /// Never beyond the frame, never before `at`.
     end: usize,
     flexible: bool,
+    /// Whether bytes may follow the end of the message.
+    is_tolerant: bool,
     /// The memory that arrays may still take.
     memory: usize,
 }
@@ -54,7 +56,14 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn new(frame: &'a Bytes) -> Self {
         let memory = frame.len().saturating_mul(GROWTH_MAX).saturating_add(ARRAYS_BYTES_MIN);
-        Self { frame, at: 0, end: frame.len(), flexible: false, memory }
+        Self { frame, at: 0, end: frame.len(), flexible: false, is_tolerant: false, memory }
+    }
+
+    /// Passes over what follows the end of the message, as Kafka does: some clients send a few bytes
+    /// too many, librdkafka among them when it asks for all topics.
+    #[must_use]
+    pub fn tolerant(self) -> Self {
+        Self { is_tolerant: true, ..self }
     }
 
     /// The bytes that are not read yet.
@@ -62,10 +71,11 @@ impl<'a> Reader<'a> {
         self.end - self.at
     }
 
-    /// Checks that nothing is left.
+    /// Checks that nothing is left, unless that is passed over.
     pub(crate) fn finish(&self) -> Read<()> {
         match self.left() {
             0 => Ok(()),
+            _ if self.is_tolerant => Ok(()),
             left => Err(self.error("the end", Problem::Trailing(left))),
         }
     }

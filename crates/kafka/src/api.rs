@@ -3,6 +3,8 @@
 mod add_partitions_to_txn;
 mod api_versions;
 mod common;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -57,7 +59,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 26] = [
+const APIS: [&Api; 28] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -84,6 +86,8 @@ const APIS: [&Api; 26] = [
     &delete_groups::API,
     &incremental_alter_configs::API,
     &describe_cluster::API,
+    &consumer_group_heartbeat::API,
+    &consumer_group_describe::API,
 ];
 
 /// What a client gets.
@@ -158,7 +162,7 @@ pub(crate) async fn start(
     peer: SocketAddr,
     frame: Bytes,
 ) -> Result<Started, Closed> {
-    let mut reader = Reader::new(&frame);
+    let mut reader = Reader::new(&frame).tolerant();
     let header = RequestHeader::decode(&mut reader).map_err(Closed::Header)?;
     let context = Context {
         key: header.key,
@@ -200,6 +204,12 @@ async fn answer(
         ApiKey::SyncGroup => sync_group::answer(gateway, context, reader).await,
         ApiKey::DescribeGroups => describe_groups::answer(gateway, context, reader).await,
         ApiKey::ListGroups => list_groups::answer(gateway, context, reader).await,
+        ApiKey::ConsumerGroupHeartbeat => {
+            consumer_group_heartbeat::answer(gateway, context, reader).await
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            consumer_group_describe::answer(gateway, context, reader).await
+        }
         ApiKey::DeleteGroups => delete_groups::answer(gateway, context, reader).await,
         ApiKey::CreateTopics => create_topics::answer(gateway, context, reader).await,
         ApiKey::DeleteTopics => delete_topics::answer(gateway, context, reader).await,

@@ -179,6 +179,8 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
         | ApiKey::DescribeGroups
         | ApiKey::ListGroups
         | ApiKey::DeleteGroups => true,
+        // The same for next-generation groups: see `consumers`.
+        ApiKey::ConsumerGroupHeartbeat | ApiKey::ConsumerGroupDescribe => true,
         // A topic's life in every version: see `admin`.
         ApiKey::CreateTopics
         | ApiKey::DeleteTopics

@@ -7,6 +7,8 @@ mod apis;
 #[cfg(test)]
 mod connections;
 #[cfg(test)]
+mod consumers;
+#[cfg(test)]
 mod groups;
 #[cfg(test)]
 mod records;

@@ -92,6 +92,8 @@ pub struct ConsumerMemberDescription {
     pub rack: Option<String>,
     /// The epoch it is in.
     pub epoch: i32,
+    /// Whether it speaks the classic protocol, in a group that is being upgraded.
+    pub is_classic: bool,
     /// What the client calls itself.
     pub client_id: String,
     /// Where it connects from.

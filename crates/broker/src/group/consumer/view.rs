@@ -56,6 +56,7 @@ impl Consumers {
                 instance: profile.instance.as_deref().map(str::to_owned),
                 rack: profile.rack.clone(),
                 epoch: member.current.epoch,
+                is_classic: profile.classic.is_some(),
                 client_id: profile.client_id.clone(),
                 client_host: profile.client_host.clone(),
                 topics: profile.topics.iter().cloned().collect(),
