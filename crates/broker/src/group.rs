@@ -33,7 +33,7 @@ pub use ops::{
     CommitOffsets, CommittedOffset, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription,
     GroupListing, GroupState, GroupType, Heartbeat, Join, JoinError, Joined, JoinedMember, Leave,
     LeavingMember, LeftMember, MemberDescription, OffsetToCommit, PartitionResult, Position,
-    Protocol, Sync, Synced,
+    Protocol, Sync, Synced, Within,
 };
 pub(crate) use record::spread;
 pub use record::{OFFSETS_TOPIC, partition_of};

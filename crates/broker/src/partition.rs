@@ -10,7 +10,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rafka_core::batch::{EndMarker, Header};
 use rafka_core::producer_state::{Described, Ended, MarkerVerdict};
-use rafka_core::{Batch, Epoch, ErrorCode, Offset, Timestamp, TopicPartition};
+use rafka_core::{
+    Batch, Epoch, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+};
 use rafka_storage::{self as storage, Engine, LogId, Recovered};
 use tokio::sync::{Notify, oneshot};
 
@@ -157,6 +159,11 @@ impl Partition {
         self.state.lock().machine.needs_registration(header)
     }
 
+    /// As [`Machine::on_behalf`].
+    pub(crate) fn on_behalf(&self, id: ProducerId, epoch: ProducerEpoch) -> (Option<Offset>, bool) {
+        self.state.lock().machine.on_behalf(id, epoch)
+    }
+
     /// As [`Machine::aborted`].
     pub(crate) fn aborted(&self, from: Offset, below: Offset) -> Option<Vec<Ended>> {
         self.state.lock().machine.aborted(from, below)
@@ -269,7 +276,7 @@ impl State {
             return Err(error.clone());
         }
         let log_start = self.machine.log_start();
-        match self.machine.plan(batches)? {
+        match self.machine.plan(batches, registration)? {
             Plan::Duplicate { entry, end } => {
                 let append_time = append_time.map(|_| entry.timestamp);
                 Ok((end, Appended { base_offset: entry.base_offset, append_time, log_start }))

@@ -188,6 +188,17 @@ impl ProducerTable {
         in_order.then_some(Verdict::Append).ok_or(ErrorCode::OutOfOrderSequenceNumber)
     }
 
+    /// Judges a batch that a coordinator is about to append on a producer's behalf: such batches
+    /// have no sequence numbers.
+    ///
+    /// # Errors
+    /// `InvalidProducerEpoch` from a producer that was replaced.
+    pub fn check_unsequenced(&self, header: &Header) -> Result<(), ErrorCode> {
+        let known = self.producers.get(&header.producer_id);
+        let is_stale = known.is_some_and(|known| header.producer_epoch < known.epoch);
+        if is_stale { Err(ErrorCode::InvalidProducerEpoch) } else { Ok(()) }
+    }
+
     /// Judges a marker that is about to be appended.
     ///
     /// # Errors
@@ -233,6 +244,9 @@ impl ProducerTable {
         self.change(header, append_time, |producer| {
             if transactional {
                 producer.transaction.get_or_insert(header.base_offset);
+            }
+            if header.base_sequence < 0 {
+                return;
             }
             if producer.entries.len() == WINDOW {
                 producer.entries.remove(0);

@@ -1,5 +1,6 @@
 //! The APIs that are served: which, in which versions, and by whom.
 
+mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod api_versions;
 mod common;
@@ -29,6 +30,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod txn_offset_commit;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -59,7 +61,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 28] = [
+const APIS: [&Api; 30] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -80,7 +82,9 @@ const APIS: [&Api; 28] = [
     &init_producer_id::API,
     &offset_for_leader_epoch::API,
     &add_partitions_to_txn::API,
+    &add_offsets_to_txn::API,
     &end_txn::API,
+    &txn_offset_commit::API,
     &describe_configs::API,
     &create_partitions::API,
     &delete_groups::API,
@@ -224,6 +228,8 @@ async fn answer(
         ApiKey::ApiVersions => api_versions::answer(context, reader),
         ApiKey::InitProducerId => init_producer_id::answer(gateway, context, reader).await,
         ApiKey::AddPartitionsToTxn => add_partitions_to_txn::answer(gateway, context, reader).await,
+        ApiKey::AddOffsetsToTxn => add_offsets_to_txn::answer(gateway, context, reader).await,
+        ApiKey::TxnOffsetCommit => txn_offset_commit::answer(gateway, context, reader).await,
         ApiKey::EndTxn => end_txn::answer(gateway, context, reader).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(gateway, context, reader),
         _ => Err(context.unsupported()),

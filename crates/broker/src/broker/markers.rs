@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rafka_core::batch::EndMarker;
 use rafka_core::producer_state::Described;
-use rafka_core::{PartitionIndex, TopicPartition};
+use rafka_core::{PartitionIndex, TopicId, TopicPartition};
 
 use super::{Broker, Inner};
+use crate::group::OFFSETS_TOPIC;
 use crate::partition::AckState;
 use crate::{Error, Markers, Registrations, TopicRef};
 
@@ -57,7 +58,19 @@ impl Inner {
             })
             .collect();
         let results = join_all(acks.into_iter().map(AckState::known)).await;
+        for (partition, result) in markers.partitions.iter().zip(&results) {
+            if result.is_ok() && self.is_of_groups(partition.topic) {
+                let (producer, outcome) = (markers.producer, markers.outcome);
+                self.groups.end_transaction(partition.partition, producer, outcome).await;
+            }
+        }
         results.into_iter().map(|result| result.map(drop)).collect()
+    }
+
+    /// Whether the topic is the one that holds the offsets of groups.
+    fn is_of_groups(&self, topic: TopicId) -> bool {
+        let view = self.metadata.view();
+        view.topic_by_id(topic).is_some_and(|topic| topic.name.as_str() == OFFSETS_TOPIC)
     }
 
     fn write_marker(&self, order: &Markers, at: &TopicPartition) -> Result<AckState, Error> {

@@ -10,7 +10,7 @@ use rafka_metadata::View;
 use super::Inner;
 use super::internal_topic::InternalTopic;
 use crate::Error;
-use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topic, TopicList, Topics};
+use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topic, TopicList, Topics, Within};
 use crate::partition::machine::Registration;
 
 /// See the module.
@@ -43,8 +43,11 @@ impl OffsetsLog for OffsetsPartitions {
         partition: PartitionIndex,
         epoch: Epoch,
         batches: Vec<Batch>,
+        within: Option<Within>,
     ) -> BoxFuture<'static, Result<(), Error>> {
-        self.0.append(partition, epoch, batches, Registration::Internal)
+        let registration =
+            within.map_or(Registration::Internal, |within| Registration::OnBehalf(within.since));
+        self.0.append(partition, epoch, batches, registration)
     }
 
     fn read(

@@ -66,6 +66,14 @@ impl Inner {
         registered
     }
 
+    /// Who knows of transactions.
+    pub(super) fn registrations(&self) -> &dyn Registrations {
+        match self.registrations.get() {
+            Some(other) => &**other,
+            None => &self.transactions,
+        }
+    }
+
     async fn ask(
         &self,
         request: &Request,
@@ -77,11 +85,7 @@ impl Inner {
             let message = "a transactional batch needs the producer's transactional id";
             return Err(Error::new(ErrorCode::InvalidTxnState, message));
         };
-        let registrations: &dyn Registrations = match self.registrations.get() {
-            Some(other) => &**other,
-            None => &self.transactions,
-        };
-        let answers = registrations.register(transaction, producer, partitions);
+        let answers = self.registrations().register(transaction, producer, partitions);
         tokio::time::timeout_at(deadline, answers).await.map_err(|_elapsed| {
             let message = "the transaction coordinator did not answer in time: nothing was \
                            appended, send again";

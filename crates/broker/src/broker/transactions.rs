@@ -5,17 +5,20 @@ use std::sync::Weak;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rafka_core::{
-    Batch, ByteSize, Epoch, ErrorCode, GroupId, Offset, PartitionIndex, ProducerId, TopicName,
-    TopicPartition,
+    Batch, ByteSize, Epoch, ErrorCode, GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    TopicName, TopicPartition,
 };
 
 use super::internal_topic::InternalTopic;
 use super::offsets_log::OffsetsPartitions;
 use super::{Broker, Inner};
-use crate::group::{OFFSETS_TOPIC, OffsetsLog as _, spread};
+use crate::group::{
+    CommitOffsets, OFFSETS_TOPIC, OffsetsLog as _, PartitionResult, Within, spread,
+};
 use crate::partition::machine::Registration;
+use crate::produce::Transaction;
 use crate::transaction::{Coordinator, Order, Partition, Surroundings, TRANSACTIONS_TOPIC};
-use crate::{Error, Markers};
+use crate::{Error, Markers, TopicRef};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,6 +45,51 @@ impl Broker {
     pub fn transactions(&self) -> &Coordinator {
         &self.inner.transactions
     }
+
+    /// Commits offsets of a group in a producer's transaction: they count once it is committed.
+    /// Answered once they are durable.
+    ///
+    /// By the rules of version 1 the transaction must have been told of the group
+    /// ([`Coordinator::add_offsets`]); by those of version 2 it learns of it here.
+    ///
+    /// # Errors
+    /// As [`commit_offsets_within`](crate::group::Coordinator::commit_offsets_within), and Kafka's
+    /// codes 47, 48, 49 and 51 if the transaction is not the producer's, or is none.
+    ///
+    /// # Cancel safety
+    /// Dropped, the offsets may still become part of the transaction.
+    pub async fn commit_offsets_in_transaction(
+        &self,
+        commit: CommitOffsets,
+        transaction: Transaction,
+        (producer, epoch): (ProducerId, ProducerEpoch),
+    ) -> Result<Vec<PartitionResult>, Error> {
+        let groups = &self.inner.groups;
+        let index = groups.partition_of(&commit.group).await?;
+        let topic = TopicName::new(OFFSETS_TOPIC).expect("Kafka's name of the topic is valid");
+        let led = self.inner.table.partition(&TopicRef::Name(topic), index);
+        let (_, led) = led.map_err(|error| Error::new(ErrorCode::NotCoordinator, error.message))?;
+        // Before the question: should the transaction end after it, the commit is refused.
+        let (since, has_begun) = led.on_behalf(producer, epoch);
+        if !has_begun {
+            let asked = vec![led.id];
+            let registrations = self.inner.registrations();
+            let answers = registrations.register(&transaction, (producer, epoch), asked).await;
+            answers.into_iter().next().unwrap_or(Ok(())).map_err(as_committers_know_it)?;
+        }
+        groups.commit_offsets_within(commit, Within { producer, epoch, since }).await
+    }
+}
+
+/// What who commits offsets is told: it does not know the codes of who produces.
+fn as_committers_know_it(error: Error) -> Error {
+    let code = match error.code {
+        ErrorCode::NotEnoughReplicas | ErrorCode::RequestTimedOut => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        other => other,
+    };
+    Error { code, ..error }
 }
 
 impl Surroundings for TransactionPartitions {

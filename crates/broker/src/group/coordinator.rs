@@ -8,7 +8,8 @@ mod shard;
 
 use std::sync::Arc;
 
-use rafka_core::{Clock, Epoch, ErrorCode, GroupId, PartitionIndex, Rng, TopicName};
+use rafka_core::batch::Outcome;
+use rafka_core::{Clock, Epoch, ErrorCode, GroupId, PartitionIndex, ProducerId, Rng, TopicName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +19,7 @@ use super::effects::Refusal;
 use super::ops::{
     CommitOffsets, DeleteOffsets, FetchOffsets, FetchedOffset, GroupDescription, GroupListing,
     GroupState, GroupType, Heartbeat, Join, JoinError, Joined, Leave, LeftMember, PartitionResult,
-    Position, Sync, Synced,
+    Position, Sync, Synced, Within,
 };
 use super::record::partition_of;
 use super::{OffsetsLog, Settings};
@@ -187,7 +188,59 @@ impl Coordinator {
         commit: CommitOffsets,
     ) -> Result<Vec<PartitionResult>, Error> {
         let group = commit.group.clone();
-        self.ask(&group, |reply| Op::Commit { commit, reply }).await
+        self.ask(&group, |reply| Op::Commit { commit, within: None, reply }).await
+    }
+
+    /// Commits offsets in a transaction: they count once it is committed. Answered once they are
+    /// durable. As [`commit_offsets`](Self::commit_offsets), but that members in no group and of any
+    /// group may do so.
+    ///
+    /// # Errors
+    /// As [`commit_offsets`](Self::commit_offsets), but for the codes 27 and 113, which is 22 here.
+    /// Each partition has its own result beside, 47 and 48 if the transaction has ended.
+    ///
+    /// # Cancel safety
+    /// Dropped, the offsets may still become part of the transaction.
+    pub async fn commit_offsets_within(
+        &self,
+        commit: CommitOffsets,
+        within: Within,
+    ) -> Result<Vec<PartitionResult>, Error> {
+        let group = commit.group.clone();
+        self.ask(&group, |reply| Op::Commit { commit, within: Some(within), reply }).await
+    }
+
+    /// A producer's transaction has ended in this partition of `__consumer_offsets`, and that is
+    /// durable: what was committed in it counts, or is forgotten.
+    ///
+    /// # Cancel safety
+    /// Dropped before it ends, the coordinator may not have been told.
+    pub async fn end_transaction(
+        &self,
+        partition: PartitionIndex,
+        producer: ProducerId,
+        outcome: Outcome,
+    ) {
+        let (reply, done) = oneshot::channel();
+        self.tell(Command::EndTransaction { partition, producer, outcome, reply }).await;
+        // A coordinator that has ended reads it from the log when it begins again.
+        let _ended = done.await;
+    }
+
+    /// The partition of `__consumer_offsets` that holds the group's offsets. Makes the topic if there
+    /// is none.
+    ///
+    /// # Errors
+    /// Kafka's code 15.
+    ///
+    /// # Cancel safety
+    /// Dropped, the topic may still be made.
+    pub async fn partition_of(&self, group: &GroupId) -> Result<PartitionIndex, Error> {
+        let count = match self.log.partition_count() {
+            Some(count) => count,
+            None => self.log.ensure_topic().await?,
+        };
+        Ok(partition_of(group, count))
     }
 
     /// Tells how far a group has come, as far as that is durable.
@@ -321,11 +374,7 @@ impl Coordinator {
         group: &GroupId,
         op: impl FnOnce(oneshot::Sender<A>) -> Op,
     ) -> Result<oneshot::Receiver<A>, Error> {
-        let count = match self.log.partition_count() {
-            Some(count) => count,
-            None => self.log.ensure_topic().await?,
-        };
-        let partition = partition_of(group, count);
+        let partition = self.partition_of(group).await?;
         let (reply, answer) = oneshot::channel();
         let group = group.clone();
         self.tell(Command::Group { partition, group, op: op(reply) }).await;

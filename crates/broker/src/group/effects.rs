@@ -4,7 +4,7 @@ use rafka_core::{ErrorCode, Rng, Time, Timestamp};
 
 use super::Settings;
 use super::consumer::ops::ConsumerInstruction;
-use super::ops::{Joined, PartitionResult, Synced};
+use super::ops::{Joined, PartitionResult, Synced, Within};
 use super::record::Record;
 
 /// Who waits for an answer. Given by the caller, never twice.
@@ -39,6 +39,8 @@ pub(super) struct Effects {
 pub(super) struct Append {
     pub(super) ticket: Ticket,
     pub(super) records: Vec<Record>,
+    /// The transaction that they are part of.
+    pub(super) within: Option<Within>,
 }
 
 /// Why a member did not join.

@@ -24,6 +24,7 @@ impl Group {
         self.bury_leftovers(turn);
         let is_over = |at: &Partition, entry: &Entry| {
             self.entry_kept_until(at, entry).is_some_and(|time| time <= turn.now)
+                && !self.is_undecided(at)
         };
         let over = self.offsets.iter().filter(|(at, entry)| is_over(at, entry));
         let partitions: Vec<Partition> = over.map(|(at, _)| at.clone()).collect();
@@ -32,6 +33,7 @@ impl Group {
             self.forget(DeletionReason::Expired, partitions, turn);
         } else if self.state == State::Empty
             && self.offsets.is_empty()
+            && self.undecided.is_empty()
             && self.pending.is_empty()
             && self.writes.is_empty()
         {
@@ -41,7 +43,8 @@ impl Group {
 
     /// Sets when to look next for something to forget.
     pub(super) fn plan_expiry(&mut self, now: Time) {
-        let is_empty = self.state == State::Empty && self.offsets.is_empty();
+        let is_empty =
+            self.state == State::Empty && self.offsets.is_empty() && self.undecided.is_empty();
         let next = if is_empty || !self.leftovers.is_empty() {
             Some(now)
         } else {

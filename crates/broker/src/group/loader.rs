@@ -1,8 +1,9 @@
 //! Pure: the state of a partition's groups, rebuilt from its log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rafka_core::{Batch, ByteSize, GroupId, Offset, TopicName, batch};
+use rafka_core::batch::{EndMarker, Outcome};
+use rafka_core::{Batch, ByteSize, GroupId, Offset, ProducerId, TopicName, batch};
 
 use super::consumer;
 use super::effects::Turn;
@@ -25,6 +26,8 @@ struct Found {
     value: Option<GroupValue>,
     consumers: consumer::Found,
     offsets: BTreeMap<Partition, OffsetValue>,
+    /// Those of transactions that are open.
+    undecided: BTreeMap<ProducerId, BTreeMap<Partition, OffsetValue>>,
 }
 
 /// The log holds what this coordinator cannot read. Its groups are not served, lest offsets go
@@ -45,6 +48,19 @@ pub(super) enum LoadError {
     },
 }
 
+impl Found {
+    /// An offset outside of transactions, or of one that is committed: earlier ones count no more.
+    fn count(&mut self, partition: Partition, value: Option<OffsetValue>) {
+        for offsets in self.undecided.values_mut() {
+            offsets.remove(&partition);
+        }
+        match value {
+            Some(value) => self.offsets.insert(partition, value),
+            None => self.offsets.remove(&partition),
+        };
+    }
+}
+
 impl Loader {
     /// The offset that comes next.
     pub(super) fn next(&self) -> Offset {
@@ -54,27 +70,56 @@ impl Loader {
     /// Takes the next batch in. After an error it has not been taken, and can be tried again.
     pub(super) fn take(&mut self, batch: &Batch) -> Result<(), LoadError> {
         let unreadable = |cause| LoadError::Batch { offset: batch.base_offset(), cause };
-        if !batch.header.attributes.is_control() {
+        let attributes = batch.header.attributes;
+        let producer = batch.header.producer_id;
+        let within = attributes.is_transactional().then_some(producer);
+        if attributes.is_control() {
+            if let Some(marker) = EndMarker::of(batch) {
+                self.end_transaction(producer, marker.outcome);
+            }
+        } else {
             for record in batch.records(INFLATED_MAX).map_err(unreadable)? {
                 let record = record.map_err(unreadable)?;
                 let entry = record::decode(record.key.as_ref(), record.value.as_ref());
                 let offset = record.offset;
-                self.note(entry.map_err(|cause| LoadError::Record { offset, cause })?);
+                let entry = entry.map_err(|cause| LoadError::Record { offset, cause })?;
+                match within {
+                    Some(producer) => self.note_within(producer, entry),
+                    None => self.note(entry),
+                }
             }
         }
         self.next = batch.next_offset();
         Ok(())
     }
 
-    fn note(&mut self, entry: Entry) {
+    /// A transaction has ended, in the log or after it.
+    pub(super) fn end_transaction(&mut self, producer: ProducerId, outcome: Outcome) {
+        for found in self.groups.values_mut() {
+            let undecided = found.undecided.remove(&producer).unwrap_or_default();
+            for (partition, value) in undecided {
+                if outcome == Outcome::Commit {
+                    found.count(partition, Some(value));
+                }
+            }
+        }
+    }
+
+    fn note_within(&mut self, producer: ProducerId, entry: Entry) {
         match entry {
             Entry::Offset { group, partition, value: Some(value) } => {
-                self.groups.entry(group).or_default().offsets.insert(partition, value);
+                let found = self.groups.entry(group).or_default();
+                found.undecided.entry(producer).or_default().insert(partition, value);
             }
-            Entry::Offset { group, partition, value: None } => {
-                if let Some(found) = self.groups.get_mut(&group) {
-                    found.offsets.remove(&partition);
-                }
+            // Nobody writes anything else in a transaction.
+            other => self.note(other),
+        }
+    }
+
+    fn note(&mut self, entry: Entry) {
+        match entry {
+            Entry::Offset { group, partition, value } => {
+                self.groups.entry(group).or_default().count(partition, value);
             }
             Entry::Group { group, value } => {
                 let found = self.groups.entry(group).or_default();
@@ -96,6 +141,17 @@ impl Loader {
         }
     }
 
+    /// The open transactions, and the groups that they commit offsets of.
+    pub(super) fn open_transactions(&self) -> BTreeMap<ProducerId, BTreeSet<GroupId>> {
+        let mut open: BTreeMap<ProducerId, BTreeSet<GroupId>> = BTreeMap::new();
+        for (id, found) in &self.groups {
+            for producer in found.undecided.keys() {
+                open.entry(*producer).or_default().insert(id.clone());
+            }
+        }
+        open
+    }
+
     /// Leaves the offsets of topics that are gone out of what was found; tells what it left out.
     pub(super) fn leave_out(
         &mut self,
@@ -103,8 +159,11 @@ impl Loader {
     ) -> BTreeMap<GroupId, Vec<Partition>> {
         let mut left_out = BTreeMap::new();
         for (id, found) in &mut self.groups {
-            let gone = found.offsets.extract_if(.., |(topic, _), _| is_gone(topic));
-            let gone: Vec<Partition> = gone.map(|(partition, _)| partition).collect();
+            let all = std::iter::once(&mut found.offsets).chain(found.undecided.values_mut());
+            let gone =
+                all.flat_map(|offsets| offsets.extract_if(.., |(topic, _), _| is_gone(topic)));
+            let gone: BTreeSet<Partition> = gone.map(|(partition, _)| partition).collect();
+            let gone: Vec<Partition> = gone.into_iter().collect();
             if !gone.is_empty() {
                 left_out.insert(id.clone(), gone);
             }
@@ -119,6 +178,11 @@ impl Loader {
             let mut group = Group::new(id);
             for (partition, value) in found.offsets {
                 group.restore_offset(partition, value, turn);
+            }
+            for (producer, offsets) in found.undecided {
+                for (partition, value) in offsets {
+                    group.restore_undecided(producer, partition, value, turn);
+                }
             }
             if let Some(value) = found.value {
                 group.restore(value, turn);

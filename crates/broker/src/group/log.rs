@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
 
+use super::ops::Within;
 use crate::Error;
 
 /// The partitions of `__consumer_offsets`, as far as this node leads them.
@@ -30,12 +31,14 @@ pub trait OffsetsLog: Send + Sync + fmt::Debug + 'static {
     /// the log, also if the future is never polled.
     ///
     /// The future is done when the batches lie below the high watermark. After an error they may
-    /// or may not be in the log.
+    /// or may not be in the log. Batches within a transaction carry the producer's numbers but the
+    /// sequence, and are refused with `InvalidTxnState` if it has ended.
     fn append(
         &self,
         partition: PartitionIndex,
         epoch: Epoch,
         batches: Vec<Batch>,
+        within: Option<Within>,
     ) -> BoxFuture<'static, Result<(), Error>>;
 
     /// Batches from `from` on, about `limit` bytes of them, at least one.
@@ -126,6 +129,8 @@ pub(super) fn refusal(error: &Error) -> ErrorCode {
         | ErrorCode::UnknownLeaderEpoch
         | ErrorCode::LeaderNotAvailable
         | ErrorCode::NotCoordinator => ErrorCode::NotCoordinator,
+        // The transaction has ended.
+        ErrorCode::InvalidTxnState | ErrorCode::InvalidProducerEpoch => error.code,
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => {
             ErrorCode::InvalidCommitOffsetSize
         }

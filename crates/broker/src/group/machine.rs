@@ -17,12 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_core::{ErrorCode, GroupId, Time};
+use rafka_core::{ErrorCode, GroupId, ProducerId, Time};
 
 use super::consumer::{Consumers, Persisting};
 use super::effects::{Append, Reply, Ticket, Turn, Waiter};
 use super::offsets::{Commit, Deletion, DeletionReason, Offsets};
-use super::ops::GroupState;
+use super::ops::{GroupState, Within};
 use super::record::Record;
 use super::roster::Roster;
 
@@ -45,6 +45,8 @@ pub(super) struct Group {
     /// The topics that the members want, if all of them are consumers we can read.
     pub(super) subscribed: Option<BTreeSet<String>>,
     pub(super) offsets: Offsets,
+    /// Offsets that count once the transactions of these producers are committed.
+    pub(super) undecided: BTreeMap<ProducerId, Offsets>,
     /// Until when an empty group that had members keeps its offsets.
     pub(super) kept_until: Time,
     /// When to look next for something to forget.
@@ -125,6 +127,7 @@ impl Group {
             sync_by: None,
             subscribed: None,
             offsets: Offsets::default(),
+            undecided: BTreeMap::new(),
             kept_until: Time::default(),
             expiry_at: None,
             is_recorded: false,
@@ -153,6 +156,7 @@ impl Group {
             && self.roster.is_empty()
             && self.pending.is_empty()
             && self.offsets.is_empty()
+            && self.undecided.is_empty()
             && !self.is_recorded
             && self.leftovers.is_empty()
             && self.writes.is_empty()
@@ -165,7 +169,8 @@ impl Group {
         let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.bytes());
         let leftovers: usize = self.leftovers.iter().map(|key| key.len() + 64).sum();
         let members = self.roster.bytes() + consumers + pending + leftovers;
-        GROUP_BYTES + self.id.as_str().len() + self.offsets.bytes() + members
+        let undecided: usize = self.undecided.values().map(|it| 64 + it.bytes()).sum();
+        GROUP_BYTES + self.id.as_str().len() + self.offsets.bytes() + undecided + members
     }
 
     /// When [`Group::tick`] has something to do.
@@ -209,10 +214,21 @@ impl Group {
         write: Write,
         turn: &mut Turn<'_>,
     ) -> Ticket {
+        self.write_within(records, write, None, turn)
+    }
+
+    /// The same for what is part of a transaction.
+    pub(super) fn write_within(
+        &mut self,
+        records: Vec<Record>,
+        write: Write,
+        within: Option<Within>,
+        turn: &mut Turn<'_>,
+    ) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.writes.insert(ticket, write);
-        turn.effects.appends.push(Append { ticket, records });
+        turn.effects.appends.push(Append { ticket, records, within });
         ticket
     }
 

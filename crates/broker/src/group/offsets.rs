@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use rafka_core::{ErrorCode, Offset, PartitionIndex, Time, Timestamp, TopicName};
+use rafka_core::batch::Outcome;
+use rafka_core::{ErrorCode, Offset, PartitionIndex, ProducerId, Time, Timestamp, TopicName};
 
 use super::effects::{Reply, Turn, Waiter};
 use super::log::Topics;
 use super::machine::{Group, State, Write};
 use super::ops::{
     CommitOffsets, CommittedOffset, FetchOffsets, FetchedOffset, OffsetToCommit, PartitionResult,
-    Position,
+    Position, Within,
 };
 use super::record::{self, Record};
 
@@ -42,6 +43,15 @@ pub(super) struct Commit {
     pub(super) waiter: Waiter,
     pub(super) results: Vec<PartitionResult>,
     pub(super) entries: Vec<(Partition, Entry)>,
+    pub(super) within: Option<CommitWithin>,
+}
+
+/// The transaction of a commit.
+#[derive(Debug)]
+pub(super) struct CommitWithin {
+    pub(super) producer: ProducerId,
+    /// How it has ended while the commit was on its way.
+    pub(super) ended: Option<Outcome>,
 }
 
 /// Offsets on their way out.
@@ -97,11 +107,16 @@ impl Group {
     pub(super) fn commit(
         &mut self,
         commit: CommitOffsets,
+        within: Option<Within>,
         topics: &Topics,
         waiter: Waiter,
         turn: &mut Turn<'_>,
     ) {
-        if let Err(code) = self.check_commit(&commit) {
+        let checked = match within {
+            None => self.check_commit(&commit),
+            Some(_) => self.check_commit_within(&commit),
+        };
+        if let Err(code) = checked {
             turn.reply(Reply::Offsets(waiter, Err(code)));
             return;
         }
@@ -133,7 +148,26 @@ impl Group {
             record::offset(&self.id, partition, &entry.committed, entry.committed_at)
         };
         let records = entries.iter().map(record).collect();
-        self.write(records, Write::Commit(Commit { waiter, results, entries }), turn);
+        let producer = within.map(|within| within.producer);
+        let commit_within = producer.map(|producer| CommitWithin { producer, ended: None });
+        let commit = Commit { waiter, results, entries, within: commit_within };
+        self.write_within(records, Write::Commit(commit), within, turn);
+    }
+
+    /// Those who commit in a transaction need not say which member they are; if they do, they must
+    /// be current.
+    fn check_commit_within(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
+        let is_outsider =
+            commit.generation < 0 && commit.member.is_empty() && commit.instance.is_none();
+        if is_outsider && self.state != State::Dead {
+            return Ok(());
+        }
+        match self.check_commit(commit) {
+            // The transaction decides what counts, not the rebalance.
+            Err(ErrorCode::RebalanceInProgress) => Ok(()),
+            Err(ErrorCode::StaleMemberEpoch) => Err(ErrorCode::IllegalGeneration),
+            checked => checked,
+        }
     }
 
     fn check_commit(&self, commit: &CommitOffsets) -> Result<(), ErrorCode> {
@@ -174,16 +208,59 @@ impl Group {
         result: Result<(), ErrorCode>,
         turn: &mut Turn<'_>,
     ) {
-        match result {
-            Ok(()) => {
+        match (result, commit.within) {
+            (Err(code), _) => refuse(&mut commit.results, code),
+            (Ok(()), None) => self.count(commit.entries),
+            (Ok(()), Some(CommitWithin { producer, ended: None })) => {
+                let undecided = self.undecided.entry(producer).or_default();
                 for (partition, entry) in commit.entries {
-                    self.expire_by(&partition, &entry);
-                    self.offsets.insert(partition, entry);
+                    undecided.insert(partition, entry);
                 }
             }
-            Err(code) => refuse(&mut commit.results, code),
+            (Ok(()), Some(CommitWithin { ended: Some(Outcome::Commit), .. })) => {
+                self.count(commit.entries);
+            }
+            (Ok(()), Some(CommitWithin { ended: Some(Outcome::Abort), .. })) => {}
         }
         turn.reply(Reply::Offsets(commit.waiter, Ok(commit.results)));
+    }
+
+    /// From now on the group has come so far.
+    fn count(&mut self, entries: impl IntoIterator<Item = (Partition, Entry)>) {
+        for (partition, entry) in entries {
+            // What a transaction wrote before it will not take it back.
+            self.drop_undecided(&partition);
+            self.expire_by(&partition, &entry);
+            self.offsets.insert(partition, entry);
+        }
+    }
+
+    fn drop_undecided(&mut self, partition: &Partition) {
+        self.undecided.retain(|_, offsets| {
+            offsets.remove(partition);
+            !offsets.is_empty()
+        });
+    }
+
+    /// A producer's transaction has ended, and that is durable.
+    pub(super) fn end_transaction(
+        &mut self,
+        producer: ProducerId,
+        outcome: Outcome,
+        turn: &Turn<'_>,
+    ) {
+        for write in self.writes.values_mut() {
+            if let Write::Commit(Commit { within: Some(within), .. }) = write
+                && within.producer == producer
+            {
+                within.ended = Some(outcome);
+            }
+        }
+        let undecided = self.undecided.remove(&producer);
+        if let Some(undecided) = undecided.filter(|_| outcome == Outcome::Commit) {
+            self.count(undecided.entries);
+        }
+        self.plan_expiry(turn.now);
     }
 
     /// How far the group has come, as far as that is durable: everywhere, or where it is asked.
@@ -193,20 +270,41 @@ impl Group {
         {
             self.check_consumer(member, *epoch)?;
         }
-        let fetched = |(topic, partition): &Partition, entry: Option<&Entry>| FetchedOffset {
+        let fetched = |at: &Partition| FetchedOffset {
+            topic: at.0.clone(),
+            partition: at.1,
+            committed: self.offsets.get(at).map(|entry| entry.committed.clone()),
+            is_unstable: fetch.require_stable && self.is_undecided(at),
+        };
+        let nothing = |(topic, partition): &Partition| FetchedOffset {
             topic: topic.clone(),
             partition: *partition,
-            committed: entry.map(|entry| entry.committed.clone()),
+            committed: None,
+            is_unstable: false,
         };
         let is_dead = self.state == State::Dead;
         Ok(match &fetch.partitions {
             None if is_dead => Vec::new(),
-            None => self.offsets.iter().map(|(at, entry)| fetched(at, Some(entry))).collect(),
-            Some(partitions) => partitions
-                .iter()
-                .map(|at| fetched(at, self.offsets.get(at).filter(|_| !is_dead)))
-                .collect(),
+            Some(partitions) if is_dead => partitions.iter().map(nothing).collect(),
+            None => {
+                let known = self.offsets.iter().map(|(at, _)| at);
+                let undecided = self.undecided.values().flat_map(Offsets::iter).map(|(at, _)| at);
+                let undecided = undecided.filter(|_| fetch.require_stable);
+                known.chain(undecided).collect::<BTreeSet<_>>().into_iter().map(fetched).collect()
+            }
+            Some(partitions) => partitions.iter().map(fetched).collect(),
         })
+    }
+
+    /// Whether an open transaction may change how far the group has come there.
+    pub(super) fn is_undecided(&self, partition: &Partition) -> bool {
+        self.undecided.values().any(|offsets| offsets.get(partition).is_some())
+            || self.writes.values().any(|write| {
+                let Write::Commit(Commit { within: Some(_), entries, .. }) = write else {
+                    return false;
+                };
+                entries.iter().any(|(at, _)| at == partition)
+            })
     }
 
     /// Adds what lag is computed from.
@@ -291,6 +389,7 @@ impl Group {
         if result.is_ok() || is_topic_gone {
             for partition in &partitions {
                 self.offsets.remove(partition);
+                self.drop_undecided(partition);
             }
         }
         self.plan_expiry(turn.now);
@@ -310,15 +409,18 @@ impl Group {
     /// Whether there is an offset, or will be once the commits under way are durable.
     fn has_offset(&self, partition: &Partition) -> bool {
         self.offsets.get(partition).is_some()
+            || self.is_undecided(partition)
             || self.committing().any(|(committing, _)| committing == partition)
     }
 
-    /// The wanted partitions with an offset, those of the commits under way included.
+    /// The wanted partitions with an offset, those of the commits and transactions under way
+    /// included.
     pub(super) fn known_partitions(
         &self,
         wanted: impl Fn(&Partition) -> bool,
     ) -> BTreeSet<Partition> {
-        let durable = self.offsets.iter().map(|(partition, _)| partition);
+        let undecided = self.undecided.values().flat_map(Offsets::iter);
+        let durable = self.offsets.iter().chain(undecided).map(|(partition, _)| partition);
         let all = durable.chain(self.committing().map(|(partition, _)| partition));
         all.filter(|partition| wanted(partition)).cloned().collect()
     }

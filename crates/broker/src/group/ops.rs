@@ -4,7 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_core::{Epoch, ErrorCode, GroupId, Offset, PartitionIndex, Timestamp, TopicName};
+use rafka_core::{
+    Epoch, ErrorCode, GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp,
+    TopicName,
+};
 
 use crate::Error;
 
@@ -175,6 +178,18 @@ pub struct CommitOffsets {
     pub offsets: Vec<OffsetToCommit>,
 }
 
+/// The transaction that offsets are committed in: they count once it is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within {
+    /// Whose transaction it is.
+    pub producer: ProducerId,
+    /// The producer's epoch.
+    pub epoch: ProducerEpoch,
+    /// Where the producer's last marker was in the group's partition of `__consumer_offsets` when its
+    /// transaction was known to be open. If there is another by the time of the commit, it has ended.
+    pub since: Option<Offset>,
+}
+
 /// How far a group has come in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetToCommit {
@@ -218,6 +233,8 @@ pub struct FetchOffsets {
     /// The next-generation member that asks, and the epoch it is in, if it says: only then is it
     /// checked to be current. Members of classic groups are not.
     pub member: Option<(String, i32)>,
+    /// Whether to be told of offsets that a transaction is about to change (KIP-447).
+    pub require_stable: bool,
 }
 
 /// How far a group has come in one partition. In the order of the request.
@@ -229,6 +246,8 @@ pub struct FetchedOffset {
     pub partition: PartitionIndex,
     /// What it committed last, if anything that is still kept. Kafka says -1 for nothing.
     pub committed: Option<CommittedOffset>,
+    /// A transaction that is open may change it: ask again. Never so if that was not asked for.
+    pub is_unstable: bool,
 }
 
 /// A group shall forget how far it had come.

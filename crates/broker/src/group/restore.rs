@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::{Time, Timestamp};
+use rafka_core::{ProducerId, Time, Timestamp};
 
 use super::Settings;
 use super::effects::{Ticket, Turn};
@@ -92,12 +92,26 @@ impl Group {
         value: OffsetValue,
         turn: &Turn<'_>,
     ) {
-        let entry = Entry {
-            kept_until: kept_until(value.committed_at, turn),
-            committed: value.committed,
-            committed_at: value.committed_at,
-        };
-        self.offsets.insert(partition, entry);
+        self.offsets.insert(partition, entry(value, turn));
+    }
+
+    /// The same for an offset of a transaction that is open.
+    pub(super) fn restore_undecided(
+        &mut self,
+        producer: ProducerId,
+        partition: Partition,
+        value: OffsetValue,
+        turn: &Turn<'_>,
+    ) {
+        self.undecided.entry(producer).or_default().insert(partition, entry(value, turn));
+    }
+}
+
+fn entry(value: OffsetValue, turn: &Turn<'_>) -> Entry {
+    Entry {
+        kept_until: kept_until(value.committed_at, turn),
+        committed: value.committed,
+        committed_at: value.committed_at,
     }
 }
 

@@ -6,17 +6,19 @@ mod join;
 mod offsets;
 mod session;
 mod static_members;
+mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_core::batch::BatchBuilder;
+use rafka_core::batch::{BatchBuilder, EndMarker, Outcome};
 use rafka_core::compression::Compression;
 use rafka_core::consumer_protocol::Subscription;
 use rafka_core::{
-    ErrorCode, GroupId, Offset, PartitionIndex, Rng, Time, Timestamp, TopicId, TopicName, rng,
+    Batch, Epoch, ErrorCode, GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Rng, Time,
+    Timestamp, TopicId, TopicName, rng,
 };
 
 use super::Settings;
@@ -26,9 +28,8 @@ use super::log::{Topic, TopicList, Topics};
 use super::machine::Group;
 use super::ops::{
     CommitOffsets, CommittedOffset, FetchOffsets, GroupState, Heartbeat, Join, Joined,
-    OffsetToCommit, PartitionResult, Protocol, Sync, Synced,
+    OffsetToCommit, PartitionResult, Protocol, Sync, Synced, Within,
 };
-use super::record::Record;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const SESSION: Duration = Duration::from_secs(10);
@@ -99,7 +100,7 @@ pub(super) fn all_but(gone: &[&str]) -> Topics {
 
 /// Asks for all offsets.
 pub(super) fn everything() -> FetchOffsets {
-    FetchOffsets { group: group_id("g"), partitions: None, member: None }
+    FetchOffsets { group: group_id("g"), partitions: None, member: None, require_stable: false }
 }
 
 pub(super) struct Bench {
@@ -107,7 +108,7 @@ pub(super) struct Bench {
     pub(super) now: Time,
     pub(super) timestamp: Timestamp,
     pub(super) settings: Settings,
-    pub(super) log: Vec<Record>,
+    pub(super) log: Vec<Batch>,
     /// What joins and syncs see.
     pub(super) topics: Topics,
     appends: VecDeque<Append>,
@@ -170,9 +171,34 @@ impl Bench {
     pub(super) fn settle_one(&mut self, result: Result<(), ErrorCode>) {
         let append = self.appends.pop_front().expect("something is on its way into the log");
         if result.is_ok() {
-            self.log.extend(append.records);
+            self.land(&append);
         }
         self.act(|group, turn| group.written(append.ticket, result, turn));
+    }
+
+    fn land(&mut self, append: &Append) {
+        for record in &append.records {
+            let mut builder = BatchBuilder::new(Compression::None);
+            if let Some(Within { producer, epoch, .. }) = append.within {
+                builder.producer(producer, epoch, -1);
+                builder.transactional();
+            }
+            builder.push(self.timestamp, Some(&record.key), record.value.as_deref(), &[]);
+            self.log.push(builder.build().expect("no codec is there to fail"));
+        }
+    }
+
+    /// A transaction ends, and its marker is durable.
+    pub(super) fn end(&mut self, producer: i64, outcome: Outcome) {
+        let marker = EndMarker { outcome, coordinator_epoch: Epoch(0) };
+        let producer = ProducerId(producer);
+        self.log.push(marker.to_batch(producer, ProducerEpoch(0), self.timestamp));
+        self.act(|group, turn| group.end_transaction(producer, outcome, turn));
+    }
+
+    pub(super) fn commit_within(&mut self, producer: i64, commit: CommitOffsets) -> Waiter {
+        let (producer, epoch) = (ProducerId(producer), ProducerEpoch(0));
+        self.try_commit(commit, Some(Within { producer, epoch, since: None }))
     }
 
     /// Everything that is on its way into the log becomes durable.
@@ -219,10 +245,14 @@ impl Bench {
     }
 
     pub(super) fn commit(&mut self, commit: CommitOffsets) -> Waiter {
+        self.try_commit(commit, None)
+    }
+
+    fn try_commit(&mut self, commit: CommitOffsets, within: Option<Within>) -> Waiter {
         let waiter = self.waiter();
         // The topic "gone" is none; every other has one partition.
         let topics = all_but(&["gone"]);
-        self.act(|group, turn| group.commit(commit, &topics, waiter, turn));
+        self.act(|group, turn| group.commit(commit, within, &topics, waiter, turn));
         waiter
     }
 
@@ -312,10 +342,8 @@ impl Bench {
     /// The group as another coordinator would find it in the log.
     pub(super) fn reloaded(&mut self) -> Option<Group> {
         let mut loader = Loader::default();
-        for record in &self.log {
-            let mut builder = BatchBuilder::new(Compression::None);
-            builder.push(self.timestamp, Some(&record.key), record.value.as_deref(), &[]);
-            loader.take(&builder.build().expect("no codec is there to fail")).expect("readable");
+        for batch in &self.log {
+            loader.take(batch).expect("readable");
         }
         let turn = Turn {
             now: self.now,
@@ -332,8 +360,8 @@ impl Bench {
     /// Another coordinator takes over, when so many of the writes on their way have landed.
     pub(super) fn restart(&mut self, landed: usize) {
         let appends: Vec<Append> = self.appends.drain(..).collect();
-        for append in appends.into_iter().take(landed) {
-            self.log.extend(append.records);
+        for append in appends.iter().take(landed) {
+            self.land(append);
         }
         self.group = self.reloaded().unwrap_or_else(|| Group::new(group_id("g")));
         self.group.roster.check();

@@ -2,7 +2,9 @@
 
 use rafka_core::batch::{EndMarker, Header};
 use rafka_core::producer_state::{Ended, Entry, MarkerVerdict, ProducerTable, Verdict};
-use rafka_core::{Batch, Epoch, EpochHistory, ErrorCode, Offset, Timestamp};
+use rafka_core::{
+    Batch, Epoch, EpochHistory, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp,
+};
 use rafka_storage::{Bounds, Recovered};
 
 use super::transactions::Transactions;
@@ -29,6 +31,8 @@ pub(crate) enum Registration {
     Since(Option<Offset>),
     /// The broker itself writes the batch.
     Internal,
+    /// A coordinator writes it on the producer's behalf, without a sequence number; as `Since`.
+    OnBehalf(Option<Offset>),
 }
 
 /// What to do with batches that were offered.
@@ -106,7 +110,9 @@ impl Machine {
             || self.producers.is_open(id, header.producer_epoch)
             || match registration {
                 Registration::Unasked => false,
-                Registration::Since(marker) => self.producers.marker(id) == marker,
+                Registration::Since(marker) | Registration::OnBehalf(marker) => {
+                    self.producers.marker(id) == marker
+                }
                 Registration::Internal => true,
             };
         if is_sound {
@@ -114,6 +120,13 @@ impl Machine {
         }
         let message = format!("the transaction of producer {id} has ended in this partition");
         Err(Error::new(ErrorCode::InvalidTxnState, message))
+    }
+
+    /// What [`Machine::check_registration`] has to know when a coordinator writes on behalf of a
+    /// producer, and whether its transaction has begun here: else the transaction's coordinator must
+    /// confirm it.
+    pub(crate) fn on_behalf(&self, id: ProducerId, epoch: ProducerEpoch) -> (Option<Offset>, bool) {
+        (self.producers.marker(id), self.producers.is_open(id, epoch))
     }
 
     /// Judges the end of a transaction and, unless it was written before, gives it its offset.
@@ -149,9 +162,18 @@ impl Machine {
     /// Judges `batches` and, if they are new, gives them their offsets and epoch.
     ///
     /// Nothing changes until [`Machine::appended`].
-    pub(crate) fn plan(&self, batches: &mut [Batch]) -> Result<Plan, Error> {
+    pub(crate) fn plan(
+        &self,
+        batches: &mut [Batch],
+        registration: Registration,
+    ) -> Result<Plan, Error> {
         let idempotent = batches.iter().any(|batch| batch.header.producer_id.is_some());
-        if let [batch] = &*batches {
+        if let Registration::OnBehalf(_) = registration {
+            for batch in &*batches {
+                let checked = self.producers.check_unsequenced(&batch.header);
+                checked.map_err(|code| refused(code, &batch.header))?;
+            }
+        } else if let [batch] = &*batches {
             if let Verdict::Duplicate(entry) = self.check(batch)? {
                 let end = entry.base_offset + i64::from(batch.header.last_offset_delta) + 1;
                 return Ok(Plan::Duplicate { entry, end });
@@ -171,17 +193,7 @@ impl Machine {
     }
 
     fn check(&self, batch: &Batch) -> Result<Verdict, Error> {
-        self.producers.check(&batch.header).map_err(|code| {
-            let header = &batch.header;
-            let message = format!(
-                "{} (producer {}, epoch {}, sequence {})",
-                code.text(),
-                header.producer_id,
-                header.producer_epoch,
-                header.base_sequence
-            );
-            Error::new(code, message)
-        })
+        self.producers.check(&batch.header).map_err(|code| refused(code, &batch.header))
     }
 
     /// Notes that planned batches were handed to the log at `now`.
@@ -263,11 +275,21 @@ impl Machine {
     }
 }
 
+fn refused(code: ErrorCode, header: &Header) -> Error {
+    let message = format!(
+        "{} (producer {}, epoch {}, sequence {})",
+        code.text(),
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence
+    );
+    Error::new(code, message)
+}
+
 #[cfg(test)]
 mod tests {
     use rafka_core::batch::BatchBuilder;
     use rafka_core::compression::Compression;
-    use rafka_core::{ProducerEpoch, ProducerId};
 
     use super::*;
 
@@ -286,7 +308,7 @@ mod tests {
 
     fn append(machine: &mut Machine, batch: Batch) -> Plan {
         let mut batches = [batch];
-        let plan = machine.plan(&mut batches).expect("it is in order");
+        let plan = machine.plan(&mut batches, Registration::Unasked).expect("it is in order");
         if matches!(plan, Plan::Append { .. }) {
             machine.appended(&batches, NOW);
         }
@@ -311,7 +333,7 @@ mod tests {
         let mut machine = machine();
         append(&mut machine, batch(-1, 0, 3));
         let mut batches = [batch(-1, 0, 2), batch(-1, 0, 1)];
-        let plan = machine.plan(&mut batches);
+        let plan = machine.plan(&mut batches, Registration::Unasked);
         assert_eq!(plan, Ok(Plan::Append { base_offset: Offset(3), end: Offset(6) }));
         assert_eq!(batches[1].base_offset(), Offset(5));
         assert_eq!(batches[1].header.leader_epoch, Epoch(3));
@@ -352,11 +374,16 @@ mod tests {
     fn a_gap_is_refused_and_names_the_producer() {
         let mut machine = machine();
         append(&mut machine, batch(7, 0, 2));
-        let error = machine.plan(&mut [batch(7, 3, 1)]).expect_err("sequence 2 is missing");
+        let error = machine
+            .plan(&mut [batch(7, 3, 1)], Registration::Unasked)
+            .expect_err("sequence 2 is missing");
         assert_eq!(error.code, ErrorCode::OutOfOrderSequenceNumber);
         assert!(error.message.contains("producer 7"), "{error}");
         let two = &mut [batch(7, 2, 1), batch(7, 3, 1)];
-        assert_eq!(machine.plan(two).map_err(|e| e.code), Err(ErrorCode::InvalidRecord));
+        assert_eq!(
+            machine.plan(two, Registration::Unasked).map_err(|e| e.code),
+            Err(ErrorCode::InvalidRecord)
+        );
     }
 
     #[test]

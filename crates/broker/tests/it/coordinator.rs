@@ -5,12 +5,15 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use rafka_broker::Error;
 use rafka_broker::fetch::Isolation;
+use rafka_broker::group::{CommitOffsets, CommittedOffset, FetchOffsets, OffsetToCommit};
 use rafka_broker::offsets::{self, Spec};
 use rafka_broker::produce::{Acks, PartitionBatches, Request, Transaction, TransactionVersion};
 use rafka_broker::transaction::{AddPartitions, Description, End, Filter, Init, State};
 use rafka_core::batch::{BatchBuilder, Outcome};
 use rafka_core::compression::Compression;
-use rafka_core::{ErrorCode, PartitionIndex, ProducerEpoch, ProducerId, TopicName};
+use rafka_core::{
+    ErrorCode, GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicName,
+};
 
 use crate::client::{P0, WAIT, answer, code};
 use crate::node::{Node, small};
@@ -335,4 +338,91 @@ async fn more_ids_than_there_is_room_for_are_refused_and_those_there_are_go_on()
     let refused = node.broker.transactions().init_producer_id(order).await;
     assert_eq!(code(&refused), Some(ErrorCode::CoordinatorNotAvailable));
     assert_eq!(init(&node).await, (first.0, ProducerEpoch(1)));
+}
+
+fn readers() -> GroupId {
+    GroupId::new("readers").expect("valid")
+}
+
+/// Commits this offset in the producer's transaction, as clients do.
+async fn commit_offset(node: &Node, topic: &TopicName, producer: Producer, offset: i64) {
+    loop {
+        let commit = CommitOffsets {
+            group: readers(),
+            member: String::new(),
+            instance: None,
+            generation: -1,
+            offsets: vec![OffsetToCommit {
+                topic: topic.clone(),
+                partition: P0,
+                committed: CommittedOffset {
+                    offset: Offset(offset),
+                    leader_epoch: None,
+                    metadata: String::new(),
+                },
+            }],
+        };
+        let transaction = Transaction { id: ID.to_owned(), version: V2 };
+        let committed = node.broker.commit_offsets_in_transaction(commit, transaction, producer);
+        match node.drive(committed).await {
+            Ok(results) => {
+                assert_eq!(results[0].result, Ok(()));
+                return;
+            }
+            Err(error) => {
+                let is_early = error.code == ErrorCode::ConcurrentTransactions;
+                assert!(error.is_retriable() || is_early, "{error}");
+            }
+        }
+        node.drive(tokio::time::sleep(Duration::from_millis(5))).await;
+    }
+}
+
+/// What is committed, and whether a transaction may change it.
+async fn group_offset(node: &Node, topic: &TopicName) -> (Option<i64>, bool) {
+    loop {
+        let fetch = FetchOffsets {
+            group: readers(),
+            partitions: Some(vec![(topic.clone(), P0)]),
+            member: None,
+            require_stable: true,
+        };
+        match node.drive(node.broker.groups().fetch_offsets(fetch)).await {
+            Ok(found) => {
+                let committed = found[0].committed.as_ref();
+                return (committed.map(|one| one.offset.0), found[0].is_unstable);
+            }
+            Err(error) => assert!(error.is_retriable(), "{error}"),
+        }
+        node.drive(tokio::time::sleep(Duration::from_millis(5))).await;
+    }
+}
+
+#[tokio::test]
+async fn offsets_in_a_transaction_survive_crashes_and_count_when_it_is_committed() {
+    for outcome in [Outcome::Commit, Outcome::Abort] {
+        let (mut node, topic, producer) = ongoing(V2).await;
+        commit_offset(&node, &topic, producer, 7).await;
+        assert_eq!(group_offset(&node, &topic).await, (None, true));
+        node = node.power_cut().await;
+        assert_eq!(group_offset(&node, &topic).await, (None, true), "it is still open");
+        loop {
+            match end(&node, producer, outcome, V2).await {
+                Ok(_) => break,
+                Err(error) => assert!(error.is_retriable(), "{error}"),
+            }
+        }
+        // The end is decided: whether the markers were written by then does not matter.
+        node = node.power_cut().await;
+        let expected = (outcome == Outcome::Commit).then_some(7);
+        for _ in 0..1000 {
+            if !group_offset(&node, &topic).await.1 {
+                break;
+            }
+            node.drive(tokio::time::sleep(Duration::from_millis(5))).await;
+        }
+        assert_eq!(group_offset(&node, &topic).await, (expected, false), "{outcome:?}");
+        node = node.power_cut().await;
+        assert_eq!(group_offset(&node, &topic).await, (expected, false), "{outcome:?}");
+    }
 }

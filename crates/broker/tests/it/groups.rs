@@ -53,7 +53,7 @@ async fn committed(node: &Node, topic: &TopicName, member: &Member, at: i64) -> 
 
 async fn position(node: &Node, topic: &TopicName) -> Option<i64> {
     let partitions = Some(vec![(topic.clone(), PartitionIndex(0))]);
-    let fetch = FetchOffsets { group: group_id(), partitions, member: None };
+    let fetch = FetchOffsets { group: group_id(), partitions, member: None, require_stable: false };
     let found = loop {
         match node.drive(node.broker.groups().fetch_offsets(fetch.clone())).await {
             // As a client does while the node reads what its groups had committed.

@@ -305,11 +305,37 @@ impl Admin {
         group: &str,
         partitions: &[TopicPartition],
     ) -> Result<Vec<CommittedOffset>, Error> {
+        self.fetch_offsets(group, partitions, false).await
+    }
+
+    /// As [`committed_offsets`](Self::committed_offsets), but waits for the transactions that are
+    /// about to change them, as far as the settings allow.
+    ///
+    /// # Errors
+    /// As [`committed_offsets`](Self::committed_offsets), and with `UNSTABLE_OFFSET_COMMIT`.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn stable_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<Vec<CommittedOffset>, Error> {
+        self.fetch_offsets(group, partitions, true).await
+    }
+
+    async fn fetch_offsets(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+        require_stable: bool,
+    ) -> Result<Vec<CommittedOffset>, Error> {
         let operation = "fetch committed offsets";
         let ask = |node: Arc<Node>| async move {
             let request = v1::FetchOffsetsRequest {
                 group: group.to_owned(),
                 partitions: partitions.iter().map(named).collect(),
+                require_stable,
             };
             let answer = node.ask(operation, node.groups().fetch_offsets(request)).await?;
             check(format_args!("group {group}"), answer.error.as_ref())?;

@@ -54,7 +54,12 @@ pub(super) async fn describe(
 
 async fn describe_one(broker: &Broker, group: GroupId) -> Result<DescribedGroup, Error> {
     let description = broker.groups().describe(group.clone()).await?;
-    let everything = FetchOffsets { group: group.clone(), partitions: None, member: None };
+    let everything = FetchOffsets {
+        group: group.clone(),
+        partitions: None,
+        member: None,
+        require_stable: false,
+    };
     let committed = broker.groups().fetch_offsets(everything).await?;
     let members: Vec<DescribedMember> = match description.kind {
         GroupType::Classic => {
@@ -142,7 +147,7 @@ fn progress(
     members: &[DescribedMember],
 ) -> BTreeMap<Partition, Progress> {
     let mut progress: BTreeMap<Partition, Progress> = BTreeMap::new();
-    for FetchedOffset { topic, partition, committed } in committed {
+    for FetchedOffset { topic, partition, committed, .. } in committed {
         progress.entry((topic, partition)).or_default().committed = committed;
     }
     for member in members {

@@ -96,7 +96,12 @@ pub(super) async fn fetch(
         .filter_map(|(name, wanted)| Some((name.clone().ok()?, index(wanted.partition))))
         .collect();
     let is_all = request.partitions.is_empty();
-    let fetch = FetchOffsets { group, partitions: (!is_all).then_some(asked), member: None };
+    let fetch = FetchOffsets {
+        group,
+        partitions: (!is_all).then_some(asked),
+        member: None,
+        require_stable: request.require_stable,
+    };
     let fetched = match groups.fetch_offsets(fetch).await {
         Ok(fetched) => fetched,
         Err(error) => return Ok(not_fetched(&error)),
@@ -123,9 +128,13 @@ fn not_fetched(error: &Error) -> FetchOffsetsResponse {
 }
 
 fn shown(fetched: FetchedOffset) -> v1::CommittedOffset {
-    let FetchedOffset { topic, partition, committed } = fetched;
+    let FetchedOffset { topic, partition, committed, is_unstable } = fetched;
     let (topic, partition) = (topic.to_string(), partition.0);
     match committed {
+        _ if is_unstable => {
+            let error = ErrorCode::UnstableOffsetCommit.into();
+            unknown(TopicPartition { topic, partition }, Some(&error))
+        }
         None => unknown(TopicPartition { topic, partition }, None),
         Some(CommittedOffset { offset, leader_epoch, metadata }) => v1::CommittedOffset {
             topic,

@@ -65,7 +65,8 @@ async fn committed(groups: &mut GroupsClient<Channel>, asked: &[(&str, i32)]) ->
         partition: *partition,
     };
     let partitions = asked.iter().map(partition).collect();
-    let request = FetchOffsetsRequest { group: "g".to_owned(), partitions };
+    let request =
+        FetchOffsetsRequest { group: "g".to_owned(), partitions, ..FetchOffsetsRequest::default() };
     let fetched = soon(groups.fetch_offsets(request)).await.expect("answered").into_inner();
     assert_eq!(fetched.error, None);
     fetched.partitions.iter().map(|partition| partition.offset).collect()

@@ -75,7 +75,7 @@ impl Subscriber {
 }
 
 async fn committed(node: &Node) -> Vec<i64> {
-    let request = FetchOffsetsRequest { group: "g".to_owned(), partitions: Vec::new() };
+    let request = FetchOffsetsRequest { group: "g".to_owned(), ..FetchOffsetsRequest::default() };
     let fetched = node.groups().await.fetch_offsets(request).await.expect("answered");
     fetched.into_inner().partitions.iter().map(|partition| partition.offset).collect()
 }

@@ -13,6 +13,7 @@ use rafka_kafka_wire::produce::{
     PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
+use uuid::Uuid;
 
 use super::{Answer, Api, Context, Started, common};
 use crate::connection::Closed;
@@ -20,7 +21,11 @@ use crate::gateway::Gateway;
 
 /// Versions 0 to 2 are refused and advertised all the same: librdkafka up to 2.11 compresses only
 /// where version 0 is (KAFKA-18659).
-pub(super) const API: Api = Api { key: ApiKey::Produce, versions: 3..=11, advertised_min: 0 };
+pub(super) const API: Api = Api { key: ApiKey::Produce, versions: 3..=13, advertised_min: 0 };
+
+/// From here on by the rules of transaction version 2: by its first batch a partition becomes part of
+/// the transaction (KIP-890).
+const V2_FROM: i16 = 12;
 
 const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 
@@ -37,6 +42,7 @@ enum Slot {
 
 struct Topic {
     name: String,
+    id: Uuid,
     /// The number of each partition, and what became of it.
     slots: Vec<(i32, Slot)>,
 }
@@ -74,16 +80,17 @@ pub(super) async fn start(
                 Err(error) => (index, Slot::Refused(error)),
             });
         }
-        topics.push(Topic { name: data.name.into_owned(), slots });
+        topics.push(Topic { name: data.name.into_owned(), id: data.topic_id, slots });
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let version =
+        if context.version < V2_FROM { TransactionVersion::V1 } else { TransactionVersion::V2 };
     let produce = produce::Request {
         acks: acks.unwrap_or(Acks::All),
         timeout: timeout.min(TIMEOUT_MAX),
-        // The newer rules come with version 12.
         transaction: request
             .transactional_id
-            .map(|id| Transaction { id: id.into_owned(), version: TransactionVersion::V1 }),
+            .map(|id| Transaction { id: id.into_owned(), version }),
         partitions,
     };
     let pending = gateway.broker.produce(produce).await;
@@ -105,8 +112,8 @@ async fn answer(context: Context, topics: Vec<Topic>, pending: Pending) -> Resul
         });
         TopicProduceResponse {
             name: topic.name.into(),
+            topic_id: topic.id,
             partition_responses: partition_responses.collect(),
-            ..TopicProduceResponse::default()
         }
     });
     context.answer(&Response { responses: responses.collect(), ..Response::default() })

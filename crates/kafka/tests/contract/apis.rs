@@ -2,8 +2,9 @@
 
 use rafka_core::{ErrorCode, TopicName};
 use rafka_kafka_wire::{
-    ApiKey, Message, add_partitions_to_txn, api_versions, end_txn, fetch, find_coordinator,
-    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    ApiKey, Message, add_offsets_to_txn, add_partitions_to_txn, api_versions, end_txn, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    txn_offset_commit,
 };
 use uuid::Uuid;
 
@@ -48,7 +49,11 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
                 && !r.api_keys.is_empty())
         }
         ApiKey::Produce => {
-            let request = producing(-1, 0, batch(&["a"]).to_bytes());
+            let mut request = producing(-1, 0, batch(&["a"]).to_bytes());
+            if 13 <= version {
+                request.topic_data[0].name = "".into();
+                request.topic_data[0].topic_id = id;
+            }
             ask!(request, produce::Response<'_>, |r| {
                 let answer = &r.responses[0].partition_responses[0];
                 (answer.error_code, answer.index) == (0, 0) && 0 <= answer.base_offset
@@ -143,6 +148,30 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
                     == ErrorCode::InvalidProducerIdMapping.code()
             })
         }
+        ApiKey::AddOffsetsToTxn => {
+            let request = add_offsets_to_txn::Request {
+                transactional_id: "nobody".into(),
+                group_id: "g".into(),
+                ..add_offsets_to_txn::Request::default()
+            };
+            ask!(request, add_offsets_to_txn::Response, |r| r.error_code
+                == ErrorCode::InvalidProducerIdMapping.code())
+        }
+        ApiKey::TxnOffsetCommit => {
+            let partition = txn_offset_commit::RequestPartition::default();
+            let topic = txn_offset_commit::RequestTopic {
+                name: "orders".into(),
+                partitions: vec![partition],
+            };
+            let request = txn_offset_commit::Request {
+                transactional_id: "nobody".into(),
+                group_id: "g".into(),
+                topics: vec![topic],
+                ..txn_offset_commit::Request::default()
+            };
+            ask!(request, txn_offset_commit::Response<'_>, |r| r.topics[0].partitions[0].error_code
+                == ErrorCode::InvalidProducerIdMapping.code())
+        }
         ApiKey::EndTxn => {
             let request = end_txn::Request {
                 transactional_id: "nobody".into(),
@@ -198,7 +227,7 @@ async fn every_api_works_in_every_version_that_is_advertised() {
     let node = Node::start().await;
     let mut client = node.connect().await;
     let advertised = versions(&mut client).await;
-    assert!(advertised.contains(&(ApiKey::Produce, 0, 11)));
+    assert!(advertised.contains(&(ApiKey::Produce, 0, 13)));
     assert!(works(&node, &mut client, ApiKey::Produce, 11).await, "there is something to read");
     for (key, min, max) in advertised {
         for version in min..=max {
@@ -235,6 +264,32 @@ async fn a_version_of_the_future_is_told_which_ones_there_are_and_may_go_on() {
     let frame = client.ask(3, &nameless).await.expect("answered");
     let response: api_versions::Response<'_> = body(3, &frame);
     assert_eq!(response.error_code, ErrorCode::InvalidRequest.code());
+}
+
+#[tokio::test]
+async fn features_are_told_to_whoever_can_read_them() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    for (name, software, version, finalized, supported) in [
+        ("apache-kafka-java", "4.1.0", 4, 1, 1),
+        ("apache-kafka-java", "3.9.0", 3, 1, 0),
+        ("librdkafka", "2.16.1", 3, 1, 0),
+        ("librdkafka", "2.1.9", 3, 0, 0),
+        ("librdkafka", "v1", 3, 0, 0),
+    ] {
+        let request = api_versions::Request {
+            client_software_name: name.into(),
+            client_software_version: software.into(),
+        };
+        let frame = client.ask(version, &request).await.expect("answered");
+        let response: api_versions::Response<'_> = body(version, &frame);
+        let found = (response.finalized_features.len(), response.supported_features.len());
+        assert_eq!(found, (finalized, supported), "{name} {software}");
+        if let Some(feature) = response.finalized_features.first() {
+            assert_eq!((&*feature.name, feature.max_version_level), ("transaction.version", 2));
+            assert_eq!(response.finalized_features_epoch, 0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
 use rafka_core::{ErrorCode, ProducerEpoch, ProducerId, Timestamp};
 use rafka_kafka_wire::{
-    Message, add_partitions_to_txn, end_txn, find_coordinator, init_producer_id, list_offsets,
-    produce,
+    Message, add_offsets_to_txn, add_partitions_to_txn, end_txn, find_coordinator,
+    init_producer_id, list_offsets, offset_fetch, produce, txn_offset_commit,
 };
 
 use crate::support::{Client, Node, body, produce as producing};
@@ -67,7 +67,16 @@ async fn add(client: &mut Client, version: i16, (id, epoch): (i64, i16)) -> i16 
     code(version, &frame)
 }
 
-async fn write(client: &mut Client, (id, epoch): (i64, i16), sequence: i32) -> i16 {
+async fn write(client: &mut Client, producer: (i64, i16), sequence: i32) -> i16 {
+    write_as(client, 7, producer, sequence).await
+}
+
+async fn write_as(
+    client: &mut Client,
+    version: i16,
+    (id, epoch): (i64, i16),
+    sequence: i32,
+) -> i16 {
     let mut builder = BatchBuilder::new(Compression::None);
     builder.producer(ProducerId(id), ProducerEpoch(epoch), sequence);
     builder.transactional();
@@ -77,9 +86,12 @@ async fn write(client: &mut Client, (id, epoch): (i64, i16), sequence: i32) -> i
         transactional_id: Some(ID.into()),
         ..producing(-1, 0, batch.to_bytes())
     };
-    let frame = client.ask(7, &request).await.expect("answered");
-    let answer: produce::Response<'_> = body(7, &frame);
-    answer.responses[0].partition_responses[0].error_code
+    fn code(version: i16, frame: &bytes::Bytes) -> i16 {
+        let answer: produce::Response<'_> = body(version, frame);
+        answer.responses[0].partition_responses[0].error_code
+    }
+    let frame = settled(client, version, &request, code).await;
+    code(version, &frame)
 }
 
 async fn end(client: &mut Client, version: i16, (id, epoch): (i64, i16), committed: bool) -> i16 {
@@ -149,4 +161,164 @@ async fn a_transaction_is_seen_when_it_is_committed_and_its_zombies_are_fenced()
     assert_eq!(end(&mut client, 1, first, true).await, stale);
     assert_eq!(end(&mut client, 4, first, true).await, fenced);
     assert_eq!(end(&mut client, 4, second, true).await, ErrorCode::InvalidTxnState.code());
+}
+
+/// Ends it by the rules of version 2; who the producer is from then on.
+async fn end_v2(client: &mut Client, (id, epoch): (i64, i16), committed: bool) -> (i64, i16) {
+    let request = end_txn::Request {
+        transactional_id: ID.into(),
+        producer_id: id,
+        producer_epoch: epoch,
+        committed,
+    };
+    let frame = settled(client, 5, &request, |version, frame| {
+        body::<end_txn::Response>(version, frame).error_code
+    });
+    let frame = frame.await;
+    let ended = body::<end_txn::Response>(5, &frame);
+    assert_eq!(ended.error_code, 0);
+    (ended.producer_id, ended.producer_epoch)
+}
+
+#[tokio::test]
+async fn by_the_newer_rules_partitions_add_themselves_and_every_end_raises_the_epoch() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let first = init(&mut client, 5).await;
+    assert_eq!(write_as(&mut client, 12, first, 0).await, 0);
+    assert_eq!(stable(&mut client).await, 0, "it is open");
+    let second = end_v2(&mut client, first, true).await;
+    assert_eq!(second, (first.0, first.1 + 1));
+    assert_eq!(end_v2(&mut client, first, true).await, second, "the answer was lost");
+    let stale = ErrorCode::InvalidProducerEpoch.code();
+    assert_eq!(write_as(&mut client, 12, first, 1).await, stale, "it is late");
+    assert_eq!(write_as(&mut client, 12, second, 0).await, 0);
+    let third = end_v2(&mut client, second, false).await;
+    assert_eq!(third.1, second.1 + 1);
+    assert_eq!(write_as(&mut client, 12, third, 0).await, 0);
+    end_v2(&mut client, third, true).await;
+    let all_over = async {
+        while stable(&mut client).await < 6 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::LIMIT, all_over).await.expect("three markers come");
+}
+
+async fn add_offsets(client: &mut Client, version: i16, (id, epoch): (i64, i16)) -> i16 {
+    let request = add_offsets_to_txn::Request {
+        transactional_id: ID.into(),
+        producer_id: id,
+        producer_epoch: epoch,
+        group_id: "readers".into(),
+    };
+    let frame = settled(client, version, &request, |version, frame| {
+        body::<add_offsets_to_txn::Response>(version, frame).error_code
+    });
+    body::<add_offsets_to_txn::Response>(version, &frame.await).error_code
+}
+
+async fn commit_offset(
+    client: &mut Client,
+    version: i16,
+    (id, epoch): (i64, i16),
+    offset: i64,
+) -> i16 {
+    fn code(version: i16, frame: &bytes::Bytes) -> i16 {
+        let answer: txn_offset_commit::Response<'_> = body(version, frame);
+        answer.topics[0].partitions[0].error_code
+    }
+    let partition = txn_offset_commit::RequestPartition {
+        committed_offset: offset,
+        ..txn_offset_commit::RequestPartition::default()
+    };
+    let topic =
+        txn_offset_commit::RequestTopic { name: "orders".into(), partitions: vec![partition] };
+    let request = txn_offset_commit::Request {
+        transactional_id: ID.into(),
+        producer_id: id,
+        producer_epoch: epoch,
+        group_id: "readers".into(),
+        topics: vec![topic],
+        ..txn_offset_commit::Request::default()
+    };
+    let frame = settled(client, version, &request, code).await;
+    code(version, &frame)
+}
+
+/// The code and the offset, if only what is stable is wanted.
+async fn committed(client: &mut Client, version: i16) -> (i16, i64) {
+    let single = version < 8;
+    let request = if single {
+        let topic =
+            offset_fetch::RequestTopic { name: "orders".into(), partition_indexes: vec![0] };
+        offset_fetch::Request {
+            group_id: "readers".into(),
+            topics: Some(vec![topic]),
+            require_stable: true,
+            ..offset_fetch::Request::default()
+        }
+    } else {
+        let group = offset_fetch::RequestGroup {
+            group_id: "readers".into(),
+            topics: None,
+            ..offset_fetch::RequestGroup::default()
+        };
+        offset_fetch::Request {
+            groups: vec![group],
+            require_stable: true,
+            ..offset_fetch::Request::default()
+        }
+    };
+    let frame = client.ask(version, &request).await.expect("answered");
+    let answer: offset_fetch::Response<'_> = body(version, &frame);
+    if single {
+        let found = &answer.topics[0].partitions[0];
+        return (found.error_code, found.committed_offset);
+    }
+    answer.groups[0].topics.first().map_or((0, -1), |topic| {
+        let found = &topic.partitions[0];
+        (found.error_code, found.committed_offset)
+    })
+}
+
+#[tokio::test]
+async fn offsets_count_when_the_transaction_is_committed() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let mut producer = init(&mut client, 5).await;
+    let unstable = ErrorCode::UnstableOffsetCommit.code();
+    let mut expected = -1;
+    for version in 0..=5 {
+        for is_committed in [false, true] {
+            let offset = i64::from(version) * 10 + i64::from(is_committed);
+            if version < 5 {
+                let early = commit_offset(&mut client, version, producer, offset).await;
+                assert_eq!(early, ErrorCode::InvalidTxnState.code(), "it was not told of");
+                assert_eq!(add_offsets(&mut client, version, producer).await, 0);
+            }
+            assert_eq!(commit_offset(&mut client, version, producer, offset).await, 0);
+            assert_eq!(committed(&mut client, 7).await, (unstable, -1));
+            assert_eq!(committed(&mut client, 8).await.0, unstable);
+            if version < 5 {
+                assert_eq!(end(&mut client, 4, producer, is_committed).await, 0);
+            } else {
+                producer = end_v2(&mut client, producer, is_committed).await;
+            }
+            if is_committed {
+                expected = offset;
+            }
+            let settled = async {
+                while committed(&mut client, 7).await.0 == unstable {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                committed(&mut client, 7).await
+            };
+            let found = tokio::time::timeout(crate::support::LIMIT, settled).await;
+            assert_eq!(found, Ok((0, expected)), "version {version}");
+        }
+    }
+    let stale = (producer.0, producer.1 - 1);
+    let late = commit_offset(&mut client, 5, stale, 99).await;
+    assert_eq!(late, ErrorCode::InvalidProducerEpoch.code());
 }

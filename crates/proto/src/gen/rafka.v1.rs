@@ -1461,6 +1461,9 @@ pub struct FetchOffsetsRequest {
     /// Empty: all that the group has committed.
     #[prost(message, repeated, tag = "2")]
     pub partitions: ::prost::alloc::vec::Vec<TopicPartition>,
+    /// UNSTABLE_OFFSET_COMMIT, which passes, for partitions where an open transaction may change it (KIP-447).
+    #[prost(bool, tag = "3")]
+    pub require_stable: bool,
 }
 /// Committed offsets.
 #[derive(Clone, PartialEq, ::prost::Message)]

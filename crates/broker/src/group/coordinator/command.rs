@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rafka_core::{Epoch, ErrorCode, GroupId, PartitionIndex, TopicName};
+use rafka_core::batch::Outcome;
+use rafka_core::{Epoch, ErrorCode, GroupId, PartitionIndex, ProducerId, TopicName};
 use tokio::sync::oneshot;
 
 use crate::group::Topics;
@@ -13,7 +14,7 @@ use crate::group::effects::{Refusal, Reply, Waiter};
 use crate::group::offsets::Partition;
 use crate::group::ops::{
     CommitOffsets, FetchOffsets, FetchedOffset, GroupDescription, GroupListing, GroupState,
-    GroupType, Heartbeat, Join, Joined, Leave, PartitionResult, Position, Sync, Synced,
+    GroupType, Heartbeat, Join, Joined, Leave, PartitionResult, Position, Sync, Synced, Within,
 };
 
 /// Where an answer goes.
@@ -21,12 +22,36 @@ pub(super) type To<T> = oneshot::Sender<Result<T, ErrorCode>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Lead { partition: PartitionIndex, epoch: Epoch, topics: Option<Topics> },
-    Resign { partition: PartitionIndex },
-    ForgetTopic { topic: TopicName },
-    Group { partition: PartitionIndex, group: GroupId, op: Op },
-    List { states: Vec<GroupState>, kinds: Vec<GroupType>, reply: To<Vec<GroupListing>> },
-    Positions { reply: oneshot::Sender<Vec<Position>> },
+    Lead {
+        partition: PartitionIndex,
+        epoch: Epoch,
+        topics: Option<Topics>,
+    },
+    Resign {
+        partition: PartitionIndex,
+    },
+    ForgetTopic {
+        topic: TopicName,
+    },
+    EndTransaction {
+        partition: PartitionIndex,
+        producer: ProducerId,
+        outcome: Outcome,
+        reply: oneshot::Sender<()>,
+    },
+    Group {
+        partition: PartitionIndex,
+        group: GroupId,
+        op: Op,
+    },
+    List {
+        states: Vec<GroupState>,
+        kinds: Vec<GroupType>,
+        reply: To<Vec<GroupListing>>,
+    },
+    Positions {
+        reply: oneshot::Sender<Vec<Position>>,
+    },
 }
 
 /// A request to one group.
@@ -36,7 +61,7 @@ pub(super) enum Op {
     Sync { sync: Sync, reply: To<Synced> },
     Heartbeat { beat: Heartbeat, reply: To<()> },
     Leave { leave: Leave, reply: To<Vec<Result<(), ErrorCode>>> },
-    Commit { commit: CommitOffsets, reply: To<Vec<PartitionResult>> },
+    Commit { commit: CommitOffsets, within: Option<Within>, reply: To<Vec<PartitionResult>> },
     Fetch { fetch: FetchOffsets, reply: To<Vec<FetchedOffset>> },
     DeleteOffsets { partitions: Vec<Partition>, reply: To<Vec<PartitionResult>> },
     Delete { reply: To<()> },
@@ -52,6 +77,7 @@ impl Command {
             Self::Group { op, .. } => op.refuse(code),
             Self::List { reply, .. } => answer(reply, Err(code)),
             Self::Positions { reply } => drop(reply),
+            Self::EndTransaction { reply, .. } => drop(reply),
             Self::Lead { .. } | Self::Resign { .. } | Self::ForgetTopic { .. } => {}
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::{Batch, ByteSize, Epoch, PartitionIndex, TopicName};
+use rafka_core::batch::Outcome;
+use rafka_core::{Batch, ByteSize, Epoch, GroupId, PartitionIndex, ProducerId, TopicName};
 
 use super::owner::{Landed, Owner, What};
 use super::shard::{Groups, Loading, Phase, Shard, Slot};
@@ -33,6 +34,35 @@ impl Owner {
             }
         }
         self.for_every_group(|group, turn| group.forget_topic(topic, turn));
+    }
+
+    /// Offsets of the group are about to be committed in the producer's transaction.
+    pub(super) fn note_transaction(
+        &mut self,
+        at: PartitionIndex,
+        producer: ProducerId,
+        group: &GroupId,
+    ) {
+        if let Some(Shard { phase: Phase::Ready(groups), .. }) = self.shards.get_mut(&at) {
+            groups.transactions.entry(producer).or_default().insert(group.clone());
+        }
+    }
+
+    /// A producer's transaction has ended in this partition, and that is durable.
+    pub(super) fn end_transaction(
+        &mut self,
+        at: PartitionIndex,
+        producer: ProducerId,
+        outcome: Outcome,
+    ) {
+        let groups = match self.shards.get_mut(&at).map(|shard| &mut shard.phase) {
+            Some(Phase::Loading(loading)) => return loading.end_transaction(producer, outcome),
+            Some(Phase::Ready(groups)) => groups.transactions.remove(&producer),
+            None => None,
+        };
+        for id in groups.unwrap_or_default() {
+            self.step(at, &id, |group, turn| group.end_transaction(producer, outcome, turn));
+        }
     }
 
     /// Reads on in the log of a partition that is being loaded.
@@ -91,6 +121,7 @@ impl Owner {
             rng: &mut self.rng,
             effects: Effects::default(),
         };
+        groups.transactions = loader.open_transactions();
         for group in loader.finish(&turn) {
             let id = group.id.clone();
             let planned = group.next_deadline();

@@ -17,6 +17,7 @@ use super::shard::{Phase, Shard, Slot};
 use crate::Error;
 use crate::group::effects::{Append, Effects, Turn};
 use crate::group::machine::Group;
+use crate::group::ops::Within;
 use crate::group::record::Record;
 use crate::group::{OffsetsLog, Settings, log};
 
@@ -28,6 +29,9 @@ const WRITE_OVERHEAD_BYTES: usize = 1024;
 
 /// Records beyond this go into another batch of the same write.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// What coordinators write on behalf of producers has no sequence number.
+const NO_SEQUENCE: i32 = -1;
 
 /// How long writes may take to arrive once the coordinator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -268,12 +272,12 @@ impl Owner {
         } else {
             self.bytes += slot.group.bytes();
         }
-        for Append { ticket, records } in appends {
+        for Append { ticket, records, within } in appends {
             let number = groups.launch(id.clone(), ticket);
             let bytes = WRITE_OVERHEAD_BYTES + records.iter().map(record_bytes).sum::<usize>();
             self.write_count += 1;
             self.bytes_in_flight += bytes;
-            let write = self.log.append(at, *epoch, batches(&records, timestamp));
+            let write = self.log.append(at, *epoch, batches(&records, timestamp, within), within);
             let (partition, epoch) = (at, *epoch);
             self.flights.push(Box::pin(async move {
                 let result = write.await;
@@ -291,15 +295,22 @@ fn record_bytes(record: &Record) -> usize {
     record.key.len() + record.value.as_ref().map_or(0, bytes::Bytes::len)
 }
 
-fn batches(records: &[Record], timestamp: Timestamp) -> Vec<Batch> {
+fn batches(records: &[Record], timestamp: Timestamp, within: Option<Within>) -> Vec<Batch> {
+    let fresh = || {
+        let mut builder = BatchBuilder::new(Compression::None);
+        if let Some(Within { producer, epoch, .. }) = within {
+            builder.producer(producer, epoch, NO_SEQUENCE);
+            builder.transactional();
+        }
+        builder
+    };
     let mut batches = Vec::new();
-    let mut builder = BatchBuilder::new(Compression::None);
+    let mut builder = fresh();
     let build = |builder: BatchBuilder| builder.build().expect("no codec is there to fail");
     for record in records {
         builder.push(timestamp, Some(&record.key), record.value.as_deref(), &[]);
         if BATCH_BYTES <= builder.len_estimate() {
-            batches
-                .push(build(std::mem::replace(&mut builder, BatchBuilder::new(Compression::None))));
+            batches.push(build(std::mem::replace(&mut builder, fresh())));
         }
     }
     if 0 < builder.record_count() {

@@ -15,6 +15,11 @@ impl Owner {
             Command::Lead { partition, epoch, topics } => self.lead(partition, epoch, topics),
             Command::Resign { partition } => self.resign(partition),
             Command::ForgetTopic { topic } => self.forget_topic(&topic),
+            Command::EndTransaction { partition, producer, outcome, reply } => {
+                self.end_transaction(partition, producer, outcome);
+                // Who ordered it may be gone.
+                let _nobody_waits = reply.send(());
+            }
             Command::Group { partition, group, op } => {
                 match self.shards.get(&partition).map(|shard| &shard.phase) {
                     None => op.refuse(ErrorCode::NotCoordinator),
@@ -54,9 +59,12 @@ impl Owner {
                 let result = self.step(at, id, |group, turn| group.leave(&leave.members, turn));
                 answer(reply, result);
             }
-            Op::Commit { commit, reply } => {
+            Op::Commit { commit, within, reply } => {
+                if let Some(within) = within {
+                    self.note_transaction(at, within.producer, id);
+                }
                 let waiter = self.desk.await_offsets(reply);
-                self.step(at, id, |group, turn| group.commit(commit, &topics, waiter, turn));
+                self.step(at, id, |g, turn| g.commit(commit, within, &topics, waiter, turn));
             }
             Op::Fetch { fetch, reply } => {
                 let fresh = Group::new(id.clone());

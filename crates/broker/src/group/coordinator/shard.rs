@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use rafka_core::batch::Outcome;
 use rafka_core::rng::RngExt as _;
-use rafka_core::{Epoch, ErrorCode, GroupId, Rng, Time, TopicName};
+use rafka_core::{Epoch, ErrorCode, GroupId, ProducerId, Rng, Time, TopicName};
 
 use crate::group::Topics;
 use crate::group::effects::Ticket;
@@ -41,13 +42,25 @@ pub(super) struct Loading {
     topics: Option<Topics>,
     /// Those that were deleted since.
     forgotten: BTreeSet<TopicName>,
+    /// Transactions that have ended since the beginning of the leadership.
+    ended: Vec<(ProducerId, Outcome)>,
     /// Attempts to read on that have failed in a row.
     failures: u32,
 }
 
 impl Loading {
     pub(super) fn new(topics: Option<Topics>) -> Self {
-        Self { loader: Loader::default(), topics, forgotten: BTreeSet::new(), failures: 0 }
+        Self {
+            loader: Loader::default(),
+            topics,
+            forgotten: BTreeSet::new(),
+            ended: Vec::new(),
+            failures: 0,
+        }
+    }
+
+    pub(super) fn end_transaction(&mut self, producer: ProducerId, outcome: Outcome) {
+        self.ended.push((producer, outcome));
     }
 
     pub(super) fn forget_topic(&mut self, topic: TopicName) {
@@ -69,7 +82,10 @@ impl Loading {
     /// Ends the load: what was found, and by group the offsets that are to be forgotten, because
     /// their topics are gone.
     pub(super) fn finish(self) -> (Loader, BTreeMap<GroupId, Vec<Partition>>) {
-        let Self { mut loader, topics, forgotten, .. } = self;
+        let Self { mut loader, topics, forgotten, ended, .. } = self;
+        for (producer, outcome) in ended {
+            loader.end_transaction(producer, outcome);
+        }
         let is_gone = |topic: &TopicName| {
             forgotten.contains(topic)
                 || topics.as_ref().is_some_and(|topics| !topics.contains(topic))
@@ -83,6 +99,8 @@ impl Loading {
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) by_id: BTreeMap<GroupId, Slot>,
+    /// Which groups' offsets open transactions commit.
+    pub(super) transactions: BTreeMap<ProducerId, BTreeSet<GroupId>>,
     /// Writes on their way, the oldest first.
     writes: VecDeque<InFlight>,
     /// The number of the oldest of them.

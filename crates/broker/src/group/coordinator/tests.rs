@@ -104,6 +104,7 @@ impl OffsetsLog for MemoryLog {
         partition: PartitionIndex,
         epoch: Epoch,
         batches: Vec<Batch>,
+        _within: Option<Within>,
     ) -> BoxFuture<'static, Result<(), Error>> {
         if let Some(refusal) = self.refusal.lock().clone() {
             return Box::pin(std::future::ready(Err(refusal)));
@@ -186,6 +187,7 @@ impl Node {
             group: group_id("g"),
             partitions: Some(vec![(topic("t"), PartitionIndex(0))]),
             member: None,
+            require_stable: false,
         };
         let fetched = self.coordinator.fetch_offsets(fetch).await.expect("it can be asked");
         fetched[0].committed.as_ref().map(|committed| committed.offset.0)

@@ -84,7 +84,8 @@ impl Fuzz {
         for _ in 0..steps {
             let chosen = self.rng.random_range(0..self.clients.len());
             match self.rng.random_range(0..100) {
-                0..25 => self.join(chosen),
+                0..20 => self.join(chosen),
+                20..25 => self.transact(),
                 25..45 => self.sync(chosen),
                 45..55 => self.beat(chosen),
                 55..68 => self.commit(chosen),
@@ -136,6 +137,23 @@ impl Fuzz {
         if matches!(answer, Err(ErrorCode::UnknownMemberId | ErrorCode::FencedInstanceId)) {
             client.member.clear();
         }
+    }
+
+    /// A producer commits offsets in its transaction, or ends it.
+    fn transact(&mut self) {
+        let producer = self.rng.random_range(1..3);
+        if self.rng.random_bool(0.3) {
+            // Its marker comes behind all that is on its way.
+            self.bench.settle();
+            let is_committed = self.rng.random_bool(0.5);
+            self.bench.end(producer, if is_committed { Outcome::Commit } else { Outcome::Abort });
+            return;
+        }
+        self.next_offset += 1;
+        let topic = TOPICS[self.rng.random_range(0..TOPICS.len())];
+        let waiter =
+            self.bench.commit_within(producer, commit("", -1, &[(topic, self.next_offset)]));
+        self.unanswered.push(waiter);
     }
 
     fn leave(&mut self, chosen: usize) {
@@ -300,7 +318,8 @@ impl Fuzz {
     fn check_log(&mut self) {
         let again = self.bench.reloaded().unwrap_or_else(|| Group::new(group_id("g")));
         let group = &self.bench.group;
-        assert_eq!(again.fetch(&everything()), group.fetch(&everything()), "other offsets");
+        let stable = FetchOffsets { require_stable: true, ..everything() };
+        assert_eq!(again.fetch(&stable), group.fetch(&stable), "other offsets");
         match group.kind() {
             // What the log refused has been told again: the coordinator drops the group.
             _ if group.is_void() => assert!(again.is_void()),

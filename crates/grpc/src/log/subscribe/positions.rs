@@ -37,12 +37,17 @@ impl Policy {
         owned: &BTreeSet<Owned>,
     ) -> Result<Vec<(Owned, Result<Offset, Error>)>, Error> {
         let partitions: Vec<Owned> = owned.iter().cloned().collect();
-        let fetch =
-            FetchOffsets { group: group.clone(), partitions: Some(partitions), member: None };
+        let fetch = FetchOffsets {
+            group: group.clone(),
+            partitions: Some(partitions),
+            member: None,
+            require_stable: self.isolation == Isolation::ReadCommitted,
+        };
         let fetched = broker.groups().fetch_offsets(fetch).await?;
         let mut positions = Vec::with_capacity(fetched.len());
-        for FetchedOffset { topic, partition, committed } in fetched {
+        for FetchedOffset { topic, partition, committed, is_unstable } in fetched {
             let position = match committed {
+                _ if is_unstable => Err(ErrorCode::UnstableOffsetCommit.into()),
                 Some(committed) => Ok(committed.offset),
                 None => self.reset(broker, &topic, partition).await,
             };
