@@ -4,6 +4,7 @@ mod fetch;
 mod internal_topic;
 mod maintenance;
 mod markers;
+mod node_configs;
 mod offsets;
 mod offsets_log;
 mod produce;

@@ -27,6 +27,7 @@ pub use consumer::ops::{
     AssignedTopic, ConsumerGroupDescription, ConsumerHeartbeat, ConsumerInstruction,
     ConsumerMemberDescription, JOIN_EPOCH, LEAVE_EPOCH, LEAVE_STATIC_EPOCH, TopicPartitions,
 };
+pub(crate) use consumer::whole_regex;
 pub use coordinator::Coordinator;
 pub use log::{OffsetsLog, Topic, TopicList, Topics};
 pub use ops::{

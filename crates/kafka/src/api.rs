@@ -2,8 +2,11 @@
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod common;
+mod configs;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod create_partitions;
@@ -14,6 +17,11 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod describe_transactions;
+mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
@@ -24,8 +32,11 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
+mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
@@ -61,7 +72,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 30] = [
+const APIS: [&Api; 40] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -92,6 +103,16 @@ const APIS: [&Api; 30] = [
     &describe_cluster::API,
     &consumer_group_heartbeat::API,
     &consumer_group_describe::API,
+    &alter_configs::API,
+    &describe_log_dirs::API,
+    &elect_leaders::API,
+    &alter_partition_reassignments::API,
+    &list_partition_reassignments::API,
+    &offset_delete::API,
+    &describe_producers::API,
+    &describe_transactions::API,
+    &list_transactions::API,
+    &describe_topic_partitions::API,
 ];
 
 /// What a client gets.
@@ -232,6 +253,22 @@ async fn answer(
         ApiKey::TxnOffsetCommit => txn_offset_commit::answer(gateway, context, reader).await,
         ApiKey::EndTxn => end_txn::answer(gateway, context, reader).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(gateway, context, reader),
+        ApiKey::AlterConfigs => alter_configs::answer(gateway, context, reader).await,
+        ApiKey::DescribeLogDirs => describe_log_dirs::answer(gateway, context, reader),
+        ApiKey::ElectLeaders => elect_leaders::answer(gateway, context, reader),
+        ApiKey::AlterPartitionReassignments => {
+            alter_partition_reassignments::answer(gateway, context, reader)
+        }
+        ApiKey::ListPartitionReassignments => list_partition_reassignments::answer(context, reader),
+        ApiKey::OffsetDelete => offset_delete::answer(gateway, context, reader).await,
+        ApiKey::DescribeProducers => describe_producers::answer(gateway, context, reader),
+        ApiKey::DescribeTransactions => {
+            describe_transactions::answer(gateway, context, reader).await
+        }
+        ApiKey::ListTransactions => list_transactions::answer(gateway, context, reader).await,
+        ApiKey::DescribeTopicPartitions => {
+            describe_topic_partitions::answer(gateway, context, reader)
+        }
         _ => Err(context.unsupported()),
     }
 }

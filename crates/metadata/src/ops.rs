@@ -127,6 +127,12 @@ impl Metadata {
         self.topic_after(&view, topic, command, validate_only).await
     }
 
+    /// The settings that this node was started with.
+    #[must_use]
+    pub fn settings(&self) -> &crate::Settings {
+        &self.settings
+    }
+
     /// Sets what topics get that say nothing themselves, by the names of the node
     /// (`log.retention.ms`): on one node, or on all (`None`). A value of `None` removes one.
     ///

@@ -31,6 +31,7 @@ use persist::Dirty;
 pub(super) use persist::Persisting;
 use reconcile::{Current, Progress};
 pub(super) use restore::Found;
+pub(crate) use subscription::compile as whole_regex;
 
 use super::Settings;
 use super::effects::Turn;

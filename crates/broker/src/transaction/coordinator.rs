@@ -184,7 +184,7 @@ impl Coordinator {
     /// Lists the transactional ids that this node coordinates, in their order.
     ///
     /// # Errors
-    /// Kafka's code 14 while a partition is being loaded, and 15.
+    /// Kafka's code 14 while a partition is being loaded, 15, and 128 if the pattern is none.
     ///
     /// # Cancel safety
     /// Changes nothing.

@@ -165,4 +165,6 @@ pub struct Filter {
     pub producers: Vec<ProducerId>,
     /// Only those whose open transaction has lasted longer.
     pub longer_than: Option<Duration>,
+    /// Only those that match this regular expression as a whole.
+    pub pattern: Option<String>,
 }

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rafka_broker::fetch::Isolation;
+use rafka_broker::topics::PartitionDescription;
 use rafka_broker::{Error, TopicRef};
-use rafka_core::{Epoch, ErrorCode, GroupId, TopicId, TopicName};
+use rafka_core::{Epoch, ErrorCode, GroupId, NodeId, TopicId, TopicName};
 use uuid::Uuid;
+
+use crate::gateway::Gateway;
 
 /// No error.
 pub(super) const NONE: i16 = 0;
@@ -31,6 +34,25 @@ pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
         return Ok(TopicRef::Id(TopicId(id)));
     }
     named(name).map_err(|error| Error::new(ErrorCode::UnknownTopicOrPartition, error.message))
+}
+
+/// A partition of the topic of this name.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn partition(
+    gateway: &Gateway,
+    name: &str,
+    index: i32,
+) -> Result<PartitionDescription, Error> {
+    let description = gateway.broker.describe_topic(&topic(name, Uuid::nil())?)?;
+    let found = description.partitions.into_iter().find(|found| found.index.0 == index);
+    found.ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
+}
+
+/// Nodes as Kafka writes them.
+pub(super) fn numbers(nodes: &[NodeId]) -> Vec<i32> {
+    nodes.iter().map(|node| node.0).collect()
 }
 
 /// The group of this id.

@@ -9,7 +9,7 @@ use rafka_kafka_wire::create_topics::{
 };
 use rafka_kafka_wire::{ApiKey, Reader};
 
-use super::{Answer, Api, Context, common, describe_configs};
+use super::{Answer, Api, Context, common, configs};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -121,7 +121,7 @@ fn created_as<'a>(
     let entries = entries.filter(|_| !validate_only).unwrap_or_default();
     let configs = entries.into_iter().map(|entry| CreatableTopicConfigs {
         name: entry.key.spec().name.into(),
-        config_source: describe_configs::source(entry.source),
+        config_source: configs::source(entry.source),
         value: Some(entry.value.into()),
         ..CreatableTopicConfigs::default()
     });

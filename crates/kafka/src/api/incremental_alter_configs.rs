@@ -1,17 +1,14 @@
-//! `IncrementalAlterConfigs`: single configs of topics, set, taken back, or lists of them changed.
-
-use std::collections::BTreeSet;
+//! `IncrementalAlterConfigs`: single configs, set, taken back, or lists of them changed.
 
 use rafka_broker::Error;
-use rafka_broker::topics::{ConfigEntry, Kind};
 use rafka_core::ErrorCode;
 use rafka_kafka_wire::incremental_alter_configs::{
     AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request, Response,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
-use uuid::Uuid;
 
-use super::{Answer, Api, Context, common, describe_configs};
+use super::configs::{Changes, Owner, Shown, invalid};
+use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -47,22 +44,20 @@ async fn alter(
     resource: &AlterConfigsResource<'_>,
     validate_only: bool,
 ) -> Result<(), Error> {
-    describe_configs::check_type(resource.resource_type)?;
-    let topic = common::topic(&resource.resource_name, Uuid::nil())?;
-    let entries = gateway.broker.describe_configs(&topic)?;
-    let mut named = BTreeSet::new();
-    let mut changes = Vec::with_capacity(resource.configs.len());
+    let owner = Owner::of(resource.resource_type, &resource.resource_name)?;
+    let known = owner.describe(gateway)?;
+    let mut changes = Changes::new();
     for config in &resource.configs {
-        if !named.insert(&*config.name) {
+        let name = config.name.clone().into_owned();
+        if changes.insert(name, changed(config, &known)?).is_some() {
             return Err(invalid(format!("the request names {} twice", config.name)));
         }
-        changes.push((config.name.clone().into_owned(), changed(config, &entries)?));
     }
-    gateway.broker.alter_configs(topic, changes, validate_only).await
+    owner.alter(gateway, changes, validate_only).await
 }
 
 /// The value that a config shall have; `None` for its default.
-fn changed(config: &AlterableConfig<'_>, entries: &[ConfigEntry]) -> Result<Option<String>, Error> {
+fn changed(config: &AlterableConfig<'_>, known: &[Shown]) -> Result<Option<String>, Error> {
     let name = &config.name;
     if config.config_operation == DELETE {
         return Ok(None);
@@ -71,9 +66,7 @@ fn changed(config: &AlterableConfig<'_>, entries: &[ConfigEntry]) -> Result<Opti
     if config.config_operation == SET {
         return Ok(Some(value.to_owned()));
     }
-    let entry = entries.iter().find(|entry| entry.key.spec().name == *name);
-    let list = entry.filter(|entry| matches!(entry.key.spec().kind, Kind::List(_)));
-    let Some(list) = list else {
+    let Some(list) = known.iter().find(|known| known.name == *name && known.is_list) else {
         let message = format!("{name} is no list that something could be added to or taken from");
         return Err(Error::new(ErrorCode::InvalidConfig, message));
     };
@@ -88,8 +81,4 @@ fn changed(config: &AlterableConfig<'_>, entries: &[ConfigEntry]) -> Result<Opti
         other => return Err(invalid(format!("{other} is no operation on a config"))),
     }
     Ok(Some(words.join(",")))
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorCode::InvalidRequest, message)
 }

@@ -2,7 +2,7 @@
 
 use rafka_broker::topics::{Description, PartitionDescription};
 use rafka_broker::{Error, TopicRef};
-use rafka_core::{ErrorCode, NodeId, TopicId, TopicName};
+use rafka_core::{ErrorCode, TopicId, TopicName};
 use rafka_kafka_wire::metadata::{
     Request, RequestTopic, Response, ResponseBroker, ResponsePartition, ResponseTopic,
 };
@@ -114,15 +114,14 @@ fn described(topic: Description) -> ResponseTopic<'static> {
 }
 
 fn partition(partition: &PartitionDescription) -> ResponsePartition {
-    let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<i32>>();
     let missing = ErrorCode::LeaderNotAvailable.code();
     ResponsePartition {
         error_code: if partition.leader.is_some() { common::NONE } else { missing },
         partition_index: partition.index.0,
         leader_id: partition.leader.map_or(-1, |node| node.0),
         leader_epoch: partition.leader_epoch.0,
-        replica_nodes: numbers(&partition.replicas),
-        isr_nodes: numbers(&partition.isr),
+        replica_nodes: common::numbers(&partition.replicas),
+        isr_nodes: common::numbers(&partition.isr),
         offline_replicas: Vec::new(),
     }
 }

@@ -218,6 +218,17 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
         | ApiKey::DescribeConfigs
         | ApiKey::IncrementalAlterConfigs
         | ApiKey::DescribeCluster => true,
+        // Nodes, logs and transactions from outside in every version: see `cluster`.
+        ApiKey::AlterConfigs
+        | ApiKey::DescribeLogDirs
+        | ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::OffsetDelete
+        | ApiKey::DescribeProducers
+        | ApiKey::DescribeTransactions
+        | ApiKey::ListTransactions
+        | ApiKey::DescribeTopicPartitions => true,
         other => panic!("{other:?} is advertised and not tested"),
     }
 }

@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod apis;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod connections;
 #[cfg(test)]
 mod consumers;

@@ -37,7 +37,7 @@ impl Node {
         );
         let broker = broker.await;
         rafka_broker::testing::create_topic(&broker, "orders", 2, &[]).await;
-        let listener = bound.start(settings, broker.clone());
+        let listener = bound.start(settings, broker.clone(), "/logs");
         Self { broker, listener }
     }
 

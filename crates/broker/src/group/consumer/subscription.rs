@@ -25,7 +25,7 @@ const REGEXES_MAX: usize = 32;
 const MATCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Compiles a pattern that matches whole names.
-pub(super) fn compile(pattern: &str) -> Result<Regex, ErrorCode> {
+pub(crate) fn compile(pattern: &str) -> Result<Regex, ErrorCode> {
     if REGEX_BYTES_MAX < pattern.len() {
         return Err(ErrorCode::InvalidRegularExpression);
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Op, ToProducer, answer};
 use crate::Error;
+use crate::group::whole_regex;
 use crate::transaction::loader::Loader;
 use crate::transaction::machine::{Refusal, Transaction, Turn, Verdict};
 use crate::transaction::ops::{Filter, Listing, Partition};
@@ -246,6 +247,8 @@ impl Owner {
 
     fn list(&self, filter: &Filter) -> Result<Vec<Listing>, ErrorCode> {
         let now = self.clock.timestamp();
+        let pattern = filter.pattern.as_deref().map(whole_regex).transpose()?;
+        let is_match = |id: &str| pattern.as_ref().is_none_or(|pattern| pattern.is_match(id));
         let mut listed = Vec::new();
         for Shard { phase, .. } in self.shards.values() {
             let Phase::Ready(ids) = phase else {
@@ -254,6 +257,7 @@ impl Owner {
             for (id, slot) in ids {
                 if let Some((listing, started_at)) = slot.transaction.listing(id)
                     && is_wanted(filter, &listing, started_at, now)
+                    && is_match(&listing.id)
                 {
                     listed.push(listing);
                 }

@@ -1,0 +1,161 @@
+//! What the requests about configs share: whose configs they are, and how they are shown and changed.
+
+use std::collections::BTreeMap;
+
+use rafka_broker::topics::{ConfigEntry, Kind, Source};
+use rafka_broker::{Error, NodeConfig, NodeConfigKind, TopicRef};
+use rafka_core::{ErrorCode, NodeId};
+use uuid::Uuid;
+
+use super::common;
+use crate::gateway::Gateway;
+
+/// Kafka's numbers for types of resources.
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+
+/// Whose configs.
+pub(super) enum Owner {
+    Topic(TopicRef),
+    /// A node's, or what was set for all.
+    Node(Option<NodeId>),
+}
+
+/// A config as the answers show it.
+pub(super) struct Shown {
+    pub(super) name: &'static str,
+    /// What its default is called where that is set.
+    pub(super) default_name: &'static str,
+    pub(super) value: String,
+    pub(super) source: Source,
+    /// Kafka's number for the type.
+    pub(super) kind: i8,
+    pub(super) is_list: bool,
+    pub(super) is_read_only: bool,
+    pub(super) documentation: &'static str,
+}
+
+/// The values that configs shall have; `None` for their defaults.
+pub(super) type Changes = BTreeMap<String, Option<String>>;
+
+impl Owner {
+    /// # Errors
+    /// If the configs of such a resource are not looked after here.
+    pub(super) fn of(kind: i8, name: &str) -> Result<Self, Error> {
+        match kind {
+            TOPIC => common::topic(name, Uuid::nil()).map(Self::Topic),
+            BROKER if name.is_empty() => Ok(Self::Node(None)),
+            BROKER => match name.parse() {
+                Ok(number) => Ok(Self::Node(Some(NodeId(number)))),
+                Err(_) => Err(invalid(format!("{name} is no node: nodes have numbers"))),
+            },
+            other => Err(invalid(format!(
+                "there are no configs of resources of type {other}: those of topics (2) and brokers \
+                 (4) are looked after here"
+            ))),
+        }
+    }
+
+    /// Every config with its value.
+    pub(super) fn describe(&self, gateway: &Gateway) -> Result<Vec<Shown>, Error> {
+        Ok(match self {
+            Self::Topic(topic) => {
+                gateway.broker.describe_configs(topic)?.into_iter().map(of_topic).collect()
+            }
+            Self::Node(node) => {
+                let configs = gateway.broker.describe_node_configs(*node)?;
+                configs.into_iter().map(of_node).collect()
+            }
+        })
+    }
+
+    /// Where a value comes from that was set for this owner itself.
+    pub(super) fn own_source(&self) -> Source {
+        match self {
+            Self::Topic(_) => Source::Topic,
+            Self::Node(Some(_)) => Source::Node,
+            Self::Node(None) => Source::Cluster,
+        }
+    }
+
+    pub(super) async fn alter(
+        self,
+        gateway: &Gateway,
+        changes: Changes,
+        validate_only: bool,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Topic(topic) => {
+                let changes = changes.into_iter().collect();
+                gateway.broker.alter_configs(topic, changes, validate_only).await
+            }
+            Self::Node(node) => {
+                gateway.broker.alter_node_configs(node, changes, validate_only).await
+            }
+        }
+    }
+}
+
+fn of_topic(entry: ConfigEntry) -> Shown {
+    let spec = entry.key.spec();
+    Shown {
+        name: spec.name,
+        default_name: spec.broker_name,
+        value: entry.value,
+        source: entry.source,
+        kind: match spec.kind {
+            Kind::Boolean => BOOLEAN,
+            Kind::Choice(_) => STRING,
+            Kind::Int { .. } => INT,
+            Kind::Long { .. } => LONG,
+            Kind::Double { .. } => DOUBLE,
+            Kind::List(_) => LIST,
+        },
+        is_list: matches!(spec.kind, Kind::List(_)),
+        is_read_only: false,
+        documentation: spec.documentation,
+    }
+}
+
+fn of_node(config: NodeConfig) -> Shown {
+    Shown {
+        name: config.name,
+        default_name: config.name,
+        value: config.value,
+        source: config.source,
+        kind: match config.kind {
+            NodeConfigKind::Boolean => BOOLEAN,
+            NodeConfigKind::Text => STRING,
+            NodeConfigKind::Int => INT,
+            NodeConfigKind::Long => LONG,
+            NodeConfigKind::Double => DOUBLE,
+            NodeConfigKind::List => LIST,
+        },
+        is_list: config.kind == NodeConfigKind::List,
+        is_read_only: config.is_read_only,
+        documentation: config.documentation,
+    }
+}
+
+/// Kafka's numbers for types of values.
+const BOOLEAN: i8 = 1;
+const STRING: i8 = 2;
+const INT: i8 = 3;
+const LONG: i8 = 5;
+const DOUBLE: i8 = 6;
+const LIST: i8 = 7;
+
+/// Kafka's number for where a value comes from.
+pub(super) fn source(source: Source) -> i8 {
+    match source {
+        Source::Topic => 1,
+        Source::Node => 2,
+        Source::Cluster => 3,
+        Source::Settings => 4,
+        Source::Default => 5,
+    }
+}
+
+pub(super) fn invalid(message: String) -> Error {
+    Error::new(ErrorCode::InvalidRequest, message)
+}

@@ -1,0 +1,403 @@
+//! Looking after nodes, logs and transactions, in every version of every request.
+
+use rafka_core::ErrorCode;
+use rafka_kafka_wire::{
+    alter_configs, alter_partition_reassignments, describe_configs, describe_log_dirs,
+    describe_producers, describe_topic_partitions, describe_transactions, elect_leaders,
+    incremental_alter_configs, init_producer_id, list_partition_reassignments, list_transactions,
+    offset_commit, offset_delete,
+};
+
+use crate::support::{Client, Node, batch, body, produce};
+
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+
+macro_rules! ask {
+    ($client:expr, $version:expr, $request:expr => $Response:ty, $read:expr) => {{
+        let frame = $client.ask($version, &$request).await.expect("answered");
+        let response: $Response = body($version, &frame);
+        let read: fn(&$Response) -> _ = $read;
+        read(&response)
+    }};
+}
+
+/// The code, and value, source and whether it is read-only of one config.
+async fn config(
+    client: &mut Client,
+    version: i16,
+    (kind, name): (i8, &'static str),
+    key: &'static str,
+) -> (i16, Option<(String, i8, bool)>) {
+    let request = describe_configs::Request {
+        resources: vec![describe_configs::Resource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configuration_keys: Some(vec![key.into()]),
+        }],
+        include_synonyms: true,
+        ..describe_configs::Request::default()
+    };
+    ask!(client, version, request => describe_configs::Response<'_>, |r| {
+        let found = &r.results[0];
+        let config = found.configs.first().map(|config| {
+            assert_eq!(config.synonyms[0].value, config.value);
+            let value = config.value.as_deref().unwrap_or_default().to_owned();
+            (value, config.config_source, config.read_only)
+        });
+        (found.error_code, config)
+    })
+}
+
+async fn set(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+    (key, value): (&'static str, Option<&'static str>),
+    validate_only: bool,
+) -> i16 {
+    let request = incremental_alter_configs::Request {
+        resources: vec![incremental_alter_configs::AlterConfigsResource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configs: vec![incremental_alter_configs::AlterableConfig {
+                name: key.into(),
+                config_operation: i8::from(value.is_none()),
+                value: value.map(Into::into),
+            }],
+        }],
+        validate_only,
+    };
+    ask!(client, 1, request => incremental_alter_configs::Response<'_>, |r| {
+        r.responses[0].error_code
+    })
+}
+
+#[tokio::test]
+async fn a_nodes_configs_are_shown_and_those_of_topics_can_be_changed() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let own = (BROKER, "0");
+    let partitions = Some(("1".to_owned(), 5, true));
+    for version in 1..=4 {
+        assert_eq!(
+            config(&mut client, version, own, "num.partitions").await,
+            (0, partitions.clone())
+        );
+        let unknown = config(&mut client, version, own, "no.such.config").await;
+        assert_eq!(unknown, (0, None));
+    }
+    let invalid = ErrorCode::InvalidRequest.code();
+    for other in [(BROKER, "7"), (BROKER, "x"), (8, "0")] {
+        assert_eq!(config(&mut client, 4, other, "num.partitions").await, (invalid, None));
+    }
+    let retention = "log.retention.ms";
+    let week = (0, Some(("604800000".to_owned(), 5, false)));
+    assert_eq!(config(&mut client, 4, own, retention).await, week);
+    assert_eq!(set(&mut client, own, (retention, Some("5")), true).await, 0);
+    assert_eq!(config(&mut client, 4, own, retention).await, week, "it was only asked whether");
+    let all = (BROKER, "");
+    assert_eq!(set(&mut client, all, (retention, Some("5")), false).await, 0);
+    let of_all = (0, Some(("5".to_owned(), 3, false)));
+    assert_eq!(config(&mut client, 4, all, retention).await, of_all);
+    assert_eq!(config(&mut client, 4, own, retention).await, of_all);
+    assert_eq!(set(&mut client, own, (retention, Some("6")), false).await, 0);
+    let of_own = (0, Some(("6".to_owned(), 2, false)));
+    assert_eq!(config(&mut client, 4, own, retention).await, of_own);
+    let topic = (TOPIC, "orders");
+    assert_eq!(config(&mut client, 4, topic, "retention.ms").await, of_own);
+    for (key, value, code) in [
+        ("num.partitions", Some("3"), ErrorCode::InvalidRequest),
+        ("no.such.config", Some("3"), ErrorCode::InvalidConfig),
+        (retention, Some("long"), ErrorCode::InvalidConfig),
+    ] {
+        assert_eq!(set(&mut client, own, (key, value), false).await, code.code(), "{key}");
+    }
+    for owner in [own, all] {
+        assert_eq!(set(&mut client, owner, (retention, None), false).await, 0);
+    }
+    assert_eq!(config(&mut client, 4, own, retention).await, week);
+}
+
+#[tokio::test]
+async fn all_configs_at_once_take_back_what_is_not_named() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let topic = (TOPIC, "orders");
+    for version in 0..=2 {
+        for (configs, code) in [
+            (vec![("retention.ms", Some("5")), ("max.message.bytes", Some("9000"))], 0),
+            (vec![("retention.ms", Some("6"))], 0),
+            (vec![("retention.ms", Some("long"))], ErrorCode::InvalidConfig.code()),
+            (vec![("retention.ms", None)], ErrorCode::InvalidRequest.code()),
+            (
+                vec![("retention.ms", Some("1")), ("retention.ms", Some("2"))],
+                ErrorCode::InvalidRequest.code(),
+            ),
+        ] {
+            let config = |(name, value): (&'static str, Option<&'static str>)| {
+                alter_configs::AlterableConfig { name: name.into(), value: value.map(Into::into) }
+            };
+            let request = alter_configs::Request {
+                resources: vec![alter_configs::Resource {
+                    resource_type: TOPIC,
+                    resource_name: "orders".into(),
+                    configs: configs.into_iter().map(config).collect(),
+                }],
+                validate_only: false,
+            };
+            let found = ask!(client, version, request => alter_configs::Response<'_>, |r| {
+                r.responses[0].error_code
+            });
+            assert_eq!(found, code, "version {version}");
+        }
+        let six = (0, Some(("6".to_owned(), 1, false)));
+        assert_eq!(config(&mut client, 4, topic, "retention.ms").await, six);
+        let (_, bytes) = config(&mut client, 4, topic, "max.message.bytes").await;
+        assert_eq!(bytes.map(|(_, source, _)| source), Some(5), "it went back");
+    }
+}
+
+#[tokio::test]
+async fn logs_are_shown_with_their_sizes() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let sent = produce(-1, 1, batch(&["a value of some length"]).to_bytes());
+    client.ask(9, &sent).await.expect("answered");
+    for version in 1..=4 {
+        let all = describe_log_dirs::Request { topics: None };
+        let found = ask!(client, version, all => describe_log_dirs::Response<'_>, |r| {
+            assert_eq!((r.error_code, r.results.len()), (0, 1));
+            let dir = &r.results[0];
+            assert_eq!((dir.error_code, &*dir.log_dir, &*dir.topics[0].name), (0, "/logs", "orders"));
+            dir.topics[0].partitions.iter().map(|p| p.partition_size).collect::<Vec<_>>()
+        });
+        assert_eq!(found[0], 0);
+        assert!(80 < found[1], "{found:?}");
+        let topic = |name: &'static str, partitions: Vec<i32>| {
+            describe_log_dirs::DescribableLogDirTopic { topic: name.into(), partitions }
+        };
+        let topics = Some(vec![topic("orders", vec![1, 9]), topic("none", vec![0])]);
+        let some = describe_log_dirs::Request { topics };
+        let found = ask!(client, version, some => describe_log_dirs::Response<'_>, |r| {
+            let topics = &r.results[0].topics;
+            topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>()
+        });
+        assert_eq!(found, [1]);
+    }
+}
+
+#[tokio::test]
+async fn one_node_elects_and_moves_nothing_and_says_so() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    for version in 0..=2 {
+        let topic = |name: &'static str, partitions: Vec<i32>| elect_leaders::TopicPartitions {
+            topic: name.into(),
+            partitions,
+        };
+        let request = elect_leaders::Request {
+            topic_partitions: Some(vec![topic("orders", vec![0, 9]), topic("none", vec![0])]),
+            ..elect_leaders::Request::default()
+        };
+        let codes = ask!(client, version, request => elect_leaders::Response<'_>, |r| {
+            let all = r.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+            all.map(|partition| partition.error_code).collect::<Vec<_>>()
+        });
+        assert_eq!(codes, [ErrorCode::ElectionNotNeeded.code(), unknown, unknown]);
+        let all =
+            elect_leaders::Request { topic_partitions: None, ..elect_leaders::Request::default() };
+        let count = ask!(client, version, all => elect_leaders::Response<'_>, |r| {
+            r.replica_election_results.len()
+        });
+        assert_eq!(count, 0);
+    }
+    for version in 0..=1 {
+        let partition = |partition_index, replicas: Option<Vec<i32>>| {
+            alter_partition_reassignments::ReassignablePartition { partition_index, replicas }
+        };
+        let request = alter_partition_reassignments::Request {
+            topics: vec![alter_partition_reassignments::ReassignableTopic {
+                name: "orders".into(),
+                partitions: vec![
+                    partition(0, Some(vec![0])),
+                    partition(1, Some(vec![1])),
+                    partition(1, None),
+                    partition(9, Some(vec![0])),
+                ],
+            }],
+            ..alter_partition_reassignments::Request::default()
+        };
+        let codes = ask!(client, version, request => alter_partition_reassignments::Response<'_>, |r| {
+            let partitions = &r.responses[0].partitions;
+            partitions.iter().map(|partition| partition.error_code).collect::<Vec<_>>()
+        });
+        let elsewhere = ErrorCode::InvalidReplicaAssignment.code();
+        let none = ErrorCode::NoReassignmentInProgress.code();
+        assert_eq!(codes, [0, elsewhere, none, unknown]);
+    }
+    let request = list_partition_reassignments::Request::default();
+    let found = ask!(client, 0, request => list_partition_reassignments::Response<'_>, |r| {
+        (r.error_code, r.topics.len())
+    });
+    assert_eq!(found, (0, 0));
+}
+
+#[tokio::test]
+async fn topics_are_described_some_partitions_at_a_time() {
+    let node = Node::start().await;
+    rafka_broker::testing::create_topic(&node.broker, "payments", 3, &[]).await;
+    let mut client = node.connect().await;
+    let mut seen = Vec::new();
+    let mut cursor = None;
+    loop {
+        let request = describe_topic_partitions::Request {
+            topics: vec![],
+            response_partition_limit: 2,
+            cursor: cursor.clone(),
+        };
+        let (found, next) = ask!(client, 0, request => describe_topic_partitions::Response<'_>, |r| {
+            let mut found = Vec::new();
+            for topic in &r.topics {
+                assert!(topic.error_code == 0 && !topic.topic_id.is_nil());
+                for partition in &topic.partitions {
+                    assert_eq!((partition.leader_id, &*partition.isr_nodes), (0, &[0][..]));
+                    let name = topic.name.as_deref().unwrap_or_default().to_owned();
+                    found.push((name, partition.partition_index));
+                }
+            }
+            let next = r.next_cursor.as_ref();
+            (found, next.map(|next| (next.topic_name.to_string(), next.partition_index)))
+        });
+        assert!(found.len() <= 2);
+        seen.extend(found);
+        let Some((name, partition_index)) = next else { break };
+        cursor = Some(describe_topic_partitions::RequestCursor {
+            topic_name: name.into(),
+            partition_index,
+        });
+    }
+    let topic = |name: &'static str, count| (0..count).map(move |index| (name.to_owned(), index));
+    let all: Vec<_> = topic("orders", 2).chain(topic("payments", 3)).collect();
+    assert_eq!(seen, all);
+    let request = describe_topic_partitions::Request {
+        topics: vec![describe_topic_partitions::TopicRequest { name: "none".into() }],
+        response_partition_limit: 2000,
+        cursor: None,
+    };
+    let code = ask!(client, 0, request => describe_topic_partitions::Response<'_>, |r| {
+        r.topics[0].error_code
+    });
+    assert_eq!(code, ErrorCode::UnknownTopicOrPartition.code());
+}
+
+#[tokio::test]
+async fn producers_and_transactions_are_described_and_listed() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let request = init_producer_id::Request {
+        transactional_id: Some("payments".into()),
+        transaction_timeout_ms: 60_000,
+        ..init_producer_id::Request::default()
+    };
+    let mut producer = -1;
+    for _ in 0..500 {
+        producer = ask!(client, 4, request => init_producer_id::Response, |r| r.producer_id);
+        if 0 <= producer {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let transactional_ids = vec!["payments".into(), "refunds".into()];
+    let request = describe_transactions::Request { transactional_ids };
+    let found = ask!(client, 0, request => describe_transactions::Response<'_>, |r| {
+        let state = |one: &describe_transactions::TransactionState<'_>| {
+            (one.error_code, one.transaction_state.to_string(), one.producer_id)
+        };
+        r.transaction_states.iter().map(state).collect::<Vec<_>>()
+    });
+    let missing = ErrorCode::TransactionalIdNotFound.code();
+    let expected = [(0, "Empty".to_owned(), producer), (missing, String::new(), found[1].2)];
+    assert_eq!(found, expected);
+    for version in 0..=2 {
+        for (states, producers, pattern, expected) in [
+            (vec![], vec![], None, 1),
+            (vec!["Empty"], vec![producer], Some("pay.*"), 1),
+            (vec!["Ongoing"], vec![], None, 0),
+            (vec!["Hopeful"], vec![], None, 0),
+            (vec![], vec![producer + 1], None, 0),
+            (vec![], vec![], Some("ay"), if version < 2 { 1 } else { 0 }),
+        ] {
+            let pattern = pattern.filter(|_| 2 <= version);
+            let request = list_transactions::Request {
+                state_filters: states.iter().map(|state| (*state).into()).collect(),
+                producer_id_filters: producers,
+                transactional_id_pattern: pattern.map(Into::into),
+                ..list_transactions::Request::default()
+            };
+            let (listed, unknown) = ask!(client, version, request => list_transactions::Response<'_>, |r| {
+                assert_eq!(r.error_code, 0);
+                (r.transaction_states.len(), r.unknown_state_filters.len())
+            });
+            assert_eq!(listed, expected, "version {version}, {states:?}, {pattern:?}");
+            assert_eq!(unknown, usize::from(states == ["Hopeful"]));
+        }
+    }
+    let broken = list_transactions::Request {
+        transactional_id_pattern: Some("a(".into()),
+        ..list_transactions::Request::default()
+    };
+    let code = ask!(client, 2, broken => list_transactions::Response<'_>, |r| r.error_code);
+    assert_eq!(code, ErrorCode::InvalidRegularExpression.code());
+    let topic =
+        describe_producers::TopicRequest { name: "orders".into(), partition_indexes: vec![0, 9] };
+    let request = describe_producers::Request { topics: vec![topic] };
+    let codes = ask!(client, 0, request => describe_producers::Response<'_>, |r| {
+        let partitions = &r.topics[0].partitions;
+        assert!(partitions[0].active_producers.is_empty());
+        partitions.iter().map(|partition| partition.error_code).collect::<Vec<_>>()
+    });
+    assert_eq!(codes, [0, ErrorCode::UnknownTopicOrPartition.code()]);
+}
+
+#[tokio::test]
+async fn offsets_of_a_group_are_deleted() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let delete = |group: &'static str| {
+        let partition = |partition_index| offset_delete::RequestPartition { partition_index };
+        let topic = |name: &'static str| offset_delete::RequestTopic {
+            name: name.into(),
+            partitions: vec![partition(0), partition(1)],
+        };
+        offset_delete::Request {
+            group_id: group.into(),
+            topics: vec![topic("orders"), topic("no/name")],
+        }
+    };
+    let code = ask!(client, 0, delete("nobody's") => offset_delete::Response<'_>, |r| r.error_code);
+    assert_eq!(code, ErrorCode::GroupIdNotFound.code());
+    let commit = offset_commit::Request {
+        group_id: "readers".into(),
+        generation_id_or_member_epoch: -1,
+        topics: vec![offset_commit::RequestTopic {
+            name: "orders".into(),
+            partitions: vec![offset_commit::RequestPartition {
+                committed_offset: 7,
+                ..offset_commit::RequestPartition::default()
+            }],
+            ..offset_commit::RequestTopic::default()
+        }],
+        ..offset_commit::Request::default()
+    };
+    let committed = ask!(client, 8, commit => offset_commit::Response<'_>, |r| {
+        r.topics[0].partitions[0].error_code
+    });
+    assert_eq!(committed, 0);
+    let (code, codes) = ask!(client, 0, delete("readers") => offset_delete::Response<'_>, |r| {
+        let partitions = r.topics.iter().flat_map(|topic| &topic.partitions);
+        (r.error_code, partitions.map(|partition| partition.error_code).collect::<Vec<_>>())
+    });
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!((code, codes), (0, vec![0, 0, unknown, unknown]));
+}
