@@ -79,6 +79,9 @@ fn shown(partition: &PartitionDescription) -> ResponsePartition {
         leader_epoch: partition.leader_epoch.0,
         replica_nodes: common::numbers(&partition.replicas),
         isr_nodes: common::numbers(&partition.isr),
+        // None that are not in sync. The Java client does not expect that nothing is said.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
         ..ResponsePartition::default()
     }
 }

@@ -262,6 +262,7 @@ async fn topics_are_described_some_partitions_at_a_time() {
                 assert!(topic.error_code == 0 && !topic.topic_id.is_nil());
                 for partition in &topic.partitions {
                     assert_eq!((partition.leader_id, &*partition.isr_nodes), (0, &[0][..]));
+                    assert_eq!(partition.eligible_leader_replicas, Some(vec![]));
                     let name = topic.name.as_deref().unwrap_or_default().to_owned();
                     found.push((name, partition.partition_index));
                 }
