@@ -163,11 +163,7 @@ impl Node {
         let broker = Broker::start(parts, settings.broker.clone(), addresses).await?;
         let grpc = bound.start(&settings.grpc, broker.clone(), Arc::clone(&clock)).await;
         let grpc = grpc.map_err(StartError::Grpc)?;
-        let log_dir = match settings.node.engine {
-            Engine::File => settings.node.data_dir.display().to_string(),
-            Engine::Memory => "memory".to_owned(),
-        };
-        let kafka = kafka.start(settings.kafka.clone(), broker.clone(), &log_dir);
+        let kafka = kafka.start(settings.kafka.clone(), broker.clone());
         let source = Source {
             broker: broker.clone(),
             engine: engine.clone(),

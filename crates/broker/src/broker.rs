@@ -2,6 +2,7 @@
 
 mod fetch;
 mod internal_topic;
+mod log_dir;
 mod maintenance;
 mod markers;
 mod node_configs;

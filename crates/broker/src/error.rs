@@ -15,12 +15,28 @@ pub struct Error {
     pub code: ErrorCode,
     /// What happened to what, and what to do.
     pub message: Cow<'static, str>,
+    /// The records that a batch was refused for, at most [`RECORDS_TOLD_MAX`] in the answers to one
+    /// request; empty if it was not for single records.
+    pub records: Vec<RefusedRecord>,
+}
+
+/// How many records an error names. A batch may hold a hundred thousand, and each is named with a
+/// sentence.
+pub const RECORDS_TOLD_MAX: usize = 1000;
+
+/// A record that is not acceptable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// Its place in the batch, from 0.
+    pub index: i32,
+    /// What is wrong with it.
+    pub message: Cow<'static, str>,
 }
 
 impl Error {
     /// An error with a sentence of its own.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), records: Vec::new() }
     }
 
     /// Whether the same request may succeed later.

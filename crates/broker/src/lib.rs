@@ -9,6 +9,7 @@ mod error;
 pub mod fetch;
 mod follower;
 pub mod group;
+pub mod log_dir;
 mod markers;
 mod node_configs;
 pub mod offsets;
@@ -27,7 +28,7 @@ pub mod topics;
 pub mod transaction;
 
 pub use broker::{Broker, Parts, StartError};
-pub use error::Error;
+pub use error::{Error, RECORDS_TOLD_MAX, RefusedRecord};
 pub use follower::Follower;
 pub use markers::Markers;
 pub use node_configs::{NodeConfig, NodeConfigKind};

@@ -10,7 +10,7 @@ use crate::{Error, TopicRef};
 /// Who must have a batch durably before it is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Acks {
-    /// Nobody: errors are not reported either.
+    /// Nobody: only what was refused is reported, and at once.
     None,
     /// The partition's leader.
     Leader,

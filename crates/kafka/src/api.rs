@@ -5,6 +5,7 @@ mod add_partitions_to_txn;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
+mod assignment;
 mod common;
 mod configs;
 mod consumer_group_describe;
@@ -97,17 +98,17 @@ const APIS: [&Api; 40] = [
     &end_txn::API,
     &txn_offset_commit::API,
     &describe_configs::API,
+    &describe_log_dirs::API,
     &create_partitions::API,
     &delete_groups::API,
+    &elect_leaders::API,
     &incremental_alter_configs::API,
+    &alter_partition_reassignments::API,
+    &list_partition_reassignments::API,
     &describe_cluster::API,
     &consumer_group_heartbeat::API,
     &consumer_group_describe::API,
     &alter_configs::API,
-    &describe_log_dirs::API,
-    &elect_leaders::API,
-    &alter_partition_reassignments::API,
-    &list_partition_reassignments::API,
     &offset_delete::API,
     &describe_producers::API,
     &describe_transactions::API,
@@ -254,7 +255,7 @@ async fn answer(
         ApiKey::EndTxn => end_txn::answer(gateway, context, reader).await,
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::answer(gateway, context, reader),
         ApiKey::AlterConfigs => alter_configs::answer(gateway, context, reader).await,
-        ApiKey::DescribeLogDirs => describe_log_dirs::answer(gateway, context, reader),
+        ApiKey::DescribeLogDirs => describe_log_dirs::answer(gateway, context, reader).await,
         ApiKey::ElectLeaders => elect_leaders::answer(gateway, context, reader),
         ApiKey::AlterPartitionReassignments => {
             alter_partition_reassignments::answer(gateway, context, reader)

@@ -60,6 +60,9 @@ pub(crate) enum Closed {
         /// Which version of it.
         version: i16,
     },
+    /// Records were not appended whose producer wants no answer.
+    #[error("records were refused that were sent with acks=0")]
+    Unanswered(#[source] rafka_broker::Error),
     /// The answer cannot be written in the version that was asked for.
     #[error("the answer to {api} version {version} cannot be written")]
     Unwritable {
@@ -134,7 +137,7 @@ impl Connection {
     async fn run(mut self) -> Closed {
         loop {
             if let Err(closed) = self.turn().await {
-                if matches!(closed, Closed::Stopping | Closed::Ended(_)) {
+                if matches!(closed, Closed::Stopping | Closed::Ended(_) | Closed::Unanswered(_)) {
                     // What was appended is answered, if there is still somebody to read it.
                     while let Some((answer, _permit)) = self.acks.next().await {
                         if let Err(closed) = self.answer(answer).await {

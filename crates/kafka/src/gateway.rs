@@ -14,8 +14,6 @@ use crate::Settings;
 pub(crate) struct Gateway {
     pub(crate) broker: Broker,
     pub(crate) settings: Arc<Settings>,
-    /// Where the logs are, as clients are told.
-    pub(crate) log_dir: Arc<str>,
     /// One permit for each byte of requests that are being received or unanswered.
     pub(crate) budget: Arc<Semaphore>,
     /// One permit for each byte that readers who catch up may hold.
@@ -27,13 +25,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(broker: Broker, settings: Settings, log_dir: &str) -> Self {
+    pub(crate) fn new(broker: Broker, settings: Settings) -> Self {
         let budget = Semaphore::new(settings.receive_budget().as_usize());
         let reads = Semaphore::new(settings.read_budget().as_usize());
         Self {
             broker,
             settings: Arc::new(settings),
-            log_dir: log_dir.into(),
             budget: Arc::new(budget),
             reads: Arc::new(reads),
             stop: CancellationToken::new(),

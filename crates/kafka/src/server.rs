@@ -57,10 +57,10 @@ impl Bound {
         self.local_addr
     }
 
-    /// Begins to serve the broker, whose logs are in `log_dir`.
+    /// Begins to serve the broker.
     #[must_use]
-    pub fn start(self, settings: Settings, broker: Broker, log_dir: &str) -> Handle {
-        let gateway = Gateway::new(broker, settings, log_dir);
+    pub fn start(self, settings: Settings, broker: Broker) -> Handle {
+        let gateway = Gateway::new(broker, settings);
         let connections = Connections::new(&gateway.settings);
         let tasks = TaskTracker::new();
         let mut server = JoinSet::new();

@@ -114,6 +114,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// What the system says.
     fn free_space(&self, path: &Path) -> io::Result<ByteSize>;
 
+    /// The size of the file system that holds `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn total_space(&self, path: &Path) -> io::Result<ByteSize>;
+
     /// Takes the exclusive lock of a file, creating it, until the guard is dropped. The lock goes
     /// with the process when it dies.
     ///

@@ -121,6 +121,17 @@ pub struct TimedOffset {
     pub timestamp: Timestamp,
 }
 
+/// A directory with logs, and the file system that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// Its path.
+    pub path: PathBuf,
+    /// The size of the file system.
+    pub total: ByteSize,
+    /// How much can still be written to it.
+    pub free: ByteSize,
+}
+
 /// What one round of cleaning did to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CleanReport {
@@ -357,6 +368,12 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// If the log is not open.
     fn size(&self, log: LogId) -> Result<ByteSize, Error>;
+
+    /// Where logs are kept; `None` if they are in memory. Blocks.
+    ///
+    /// # Errors
+    /// If the system does not say how much room there is.
+    fn directory(&self) -> Result<Option<Directory>, Error>;
 
     /// Drops every batch that ends above `end`. Blocks until the new end is durable, and returns it:
     /// it may lie below `end`, at a batch's edge. A pending append above it is never reported.

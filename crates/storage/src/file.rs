@@ -40,13 +40,13 @@ use self::shared::Shared;
 use self::stats::Counters;
 #[cfg(any(test, feature = "testing"))]
 use crate::Durability;
-use crate::disk::{Disk, Lock};
+use crate::disk::{self, Disk, Lock};
 use crate::journal::{Driver, Journal};
 use crate::manifest::Manifest;
 use crate::segment::Store;
 use crate::{
-    AppendError, Appended, Bounds, CleanReport, Engine, Error, LogId, LogSettings, Observer,
-    ReadError, Recovered, Settings, TimedOffset,
+    AppendError, Appended, Bounds, CleanReport, Directory, Engine, Error, LogId, LogSettings,
+    Observer, ReadError, Recovered, Settings, TimedOffset,
 };
 
 pub use stats::Stats;
@@ -254,6 +254,13 @@ impl Engine for FileEngine {
 
     fn size(&self, log: LogId) -> Result<ByteSize, Error> {
         self.inner.size(log)
+    }
+
+    fn directory(&self) -> Result<Option<Directory>, Error> {
+        let Inner { disk, dir, .. } = &*self.inner;
+        let total = disk.total_space(dir).map_err(disk::failed("measure", dir))?;
+        let free = disk.free_space(dir).map_err(disk::failed("measure", dir))?;
+        Ok(Some(Directory { path: dir.clone(), total, free }))
     }
 
     fn truncate(&self, log: LogId, end: Offset) -> Result<Bounds, Error> {

@@ -24,8 +24,8 @@ mod sidecar;
 mod tail;
 
 pub use engine::{
-    AppendError, Appended, Bounds, CleanReport, Cleanup, Durability, Engine, Error, LogId,
-    LogSettings, Observer, ReadError, Recovered, TimedOffset,
+    AppendError, Appended, Bounds, CleanReport, Cleanup, Directory, Durability, Engine, Error,
+    LogId, LogSettings, Observer, ReadError, Recovered, TimedOffset,
 };
 pub use file::{FileEngine, Started, Stats, Surroundings};
 pub use memory::MemoryEngine;

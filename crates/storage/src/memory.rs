@@ -12,8 +12,8 @@ use rafka_core::{Batch, ByteSize, EpochHistory, Offset, Rng, Timestamp, TopicPar
 
 use crate::tail::{self, Entry, Tail, end_after, weight};
 use crate::{
-    AppendError, Appended, Bounds, CleanReport, Engine, Error, LogId, LogSettings, ReadError,
-    Recovered, TimedOffset,
+    AppendError, Appended, Bounds, CleanReport, Directory, Engine, Error, LogId, LogSettings,
+    ReadError, Recovered, TimedOffset,
 };
 
 mod clean;
@@ -254,6 +254,10 @@ impl Engine for MemoryEngine {
 
     fn size(&self, log: LogId) -> Result<ByteSize, Error> {
         Ok(self.log(log)?.lock().tail.bytes())
+    }
+
+    fn directory(&self) -> Result<Option<Directory>, Error> {
+        Ok(None)
     }
 
     fn truncate(&self, log: LogId, end: Offset) -> Result<Bounds, Error> {

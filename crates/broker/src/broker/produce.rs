@@ -13,7 +13,7 @@ use crate::partition::machine::Registration;
 use crate::partition::validate::validate;
 use crate::pending::{Pending, PendingPartition};
 use crate::produce::{Acks, PartitionBatches, Request};
-use crate::{Error, TopicRef};
+use crate::{Error, RECORDS_TOLD_MAX, TopicRef};
 
 impl Broker {
     /// Appends the batches of `request` and returns their acknowledgements to wait for.
@@ -37,15 +37,23 @@ impl Broker {
         };
         let now = inner.clock.timestamp();
         let acked = request.acks != Acks::None;
+        // However many batches are refused for how many records, the request is told of so many.
+        let mut untold = RECORDS_TOLD_MAX;
         let mut partitions = Vec::with_capacity(if acked { request.partitions.len() } else { 0 });
         for (index, entry) in request.partitions.into_iter().enumerate() {
             let PartitionBatches { topic, partition, mut batches } = entry;
-            let ack = room
+            let mut ack = room
                 .clone()
                 .and_then(|()| registered.of(index))
                 .and_then(|sound| inner.append(&topic, partition, &mut batches, (now, sound)))
                 .unwrap_or_else(|error| AckState::Known(Err(error)));
-            if acked {
+            if let AckState::Known(Err(error)) = &mut ack {
+                error.records.truncate(untold);
+                error.records.shrink_to_fit();
+                untold -= error.records.len();
+            }
+            // Who wants no acknowledgement may still want to know what was refused.
+            if acked || matches!(ack, AckState::Known(Err(_))) {
                 partitions.push(PendingPartition { topic, partition, ack });
             }
         }
@@ -83,8 +91,9 @@ impl Inner {
         }
         let config = topic.config();
         for (index, batch) in batches.iter_mut().enumerate() {
-            validate(batch, &config, now).map_err(|error| {
-                Error::new(error.code, format!("batch {index}: {}", error.message))
+            validate(batch, &config, now).map_err(|error| Error {
+                message: format!("batch {index}: {}", error.message).into(),
+                ..error
             })?;
         }
         let append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now);

@@ -6,7 +6,7 @@ use rafka_core::batch::{RecordView, TimestampType};
 use rafka_core::{Batch, ByteSize, ErrorCode, Timestamp, batch};
 use rafka_metadata::topic_config::TopicConfig;
 
-use crate::Error;
+use crate::{Error, RECORDS_TOLD_MAX, RefusedRecord};
 
 /// What the records of one batch may inflate to. Kafka's clients fill batches of about
 /// `max.message.bytes` (1 MiB) before compression; two threads inflating at once stay below 64 MiB.
@@ -71,16 +71,24 @@ fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<
     let accepted = Accepted::new(config, now);
     let mut timestamp_max = Timestamp::NONE;
     let mut index = 0;
+    let mut refused: Option<Error> = None;
     while let Some(view) = records.next_view() {
         let view = view.map_err(damaged)?;
-        accepted.check(&view, index)?;
+        if let Err(error) = accepted.check(&view, index) {
+            // The first one gives the code and the message.
+            let message = error.message.clone();
+            let told = &mut refused.get_or_insert(error).records;
+            if told.len() < RECORDS_TOLD_MAX {
+                told.push(RefusedRecord { index, message });
+            }
+        }
         if view.has_headers() {
             records.check_headers(&view).map_err(damaged)?;
         }
         timestamp_max = timestamp_max.max(view.timestamp);
         index += 1;
     }
-    Ok(timestamp_max)
+    refused.map_or(Ok(timestamp_max), Err)
 }
 
 /// What records of a topic may be like at some moment.
@@ -202,6 +210,22 @@ mod tests {
             |batch, _| batch.records = batch.records.slice(..10),
             Some(ErrorCode::CorruptMessage),
         );
+    }
+
+    #[test]
+    fn each_record_that_is_refused_is_named_up_to_a_bound() {
+        let keyless = |count: usize| {
+            let mut builder = batch::BatchBuilder::new(Compression::Zstd);
+            builder.push(NOW, Some(b"k"), None, &[]);
+            (0..count).for_each(|_| builder.push(NOW, None, None, &[]));
+            let mut batch = builder.build().expect("memory does not fail");
+            let mut config = config();
+            config.log.cleanup.compact = true;
+            validate(&mut batch, &config, NOW).expect_err("a key is needed").records
+        };
+        let indexes: Vec<i32> = keyless(2).iter().map(|record| record.index).collect();
+        assert_eq!(indexes, [1, 2]);
+        assert_eq!(keyless(2 * RECORDS_TOLD_MAX).len(), RECORDS_TOLD_MAX);
     }
 
     #[test]

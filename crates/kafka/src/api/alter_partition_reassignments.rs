@@ -1,14 +1,16 @@
-//! `AlterPartitionReassignments`: partitions stay where they are while a cluster is one node.
+//! `AlterPartitionReassignments`: replicas move to other nodes, of which there is none.
 
 use rafka_broker::Error;
-use rafka_core::{ErrorCode, NodeId};
+use rafka_broker::topics::{Description, PartitionDescription};
+use rafka_core::{ErrorCode, PartitionIndex};
 use rafka_kafka_wire::alter_partition_reassignments::{
-    ReassignablePartition, ReassignablePartitionResponse, ReassignableTopicResponse, Request,
-    Response,
+    ReassignablePartition, ReassignablePartitionResponse, ReassignableTopic,
+    ReassignableTopicResponse, Request, Response,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
+use uuid::Uuid;
 
-use super::{Answer, Api, Context, common};
+use super::{Answer, Api, Context, assignment, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -20,38 +22,53 @@ pub(super) fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    let responses = request.topics.iter().map(|topic| {
-        let partition = |partition: &ReassignablePartition| {
-            let result = reassign(gateway, &topic.name, partition);
-            ReassignablePartitionResponse {
-                partition_index: partition.partition_index,
-                error_code: common::code(&result),
-                error_message: result.err().map(|error| error.message),
-            }
-        };
-        let partitions = topic.partitions.iter().map(partition).collect();
-        ReassignableTopicResponse { name: topic.name.clone(), partitions }
-    });
+    let may_change_factor = request.allow_replication_factor_change;
+    let responses =
+        request.topics.iter().map(|topic| reassign_all(gateway, topic, may_change_factor));
     context.answer(&Response {
-        allow_replication_factor_change: request.allow_replication_factor_change,
         responses: responses.collect(),
+        allow_replication_factor_change: may_change_factor,
         ..Response::default()
     })
 }
 
-fn reassign(gateway: &Gateway, topic: &str, asked: &ReassignablePartition) -> Result<(), Error> {
-    let partition = common::partition(gateway, topic, asked.partition_index)?;
+fn reassign_all<'a>(
+    gateway: &Gateway,
+    asked: &ReassignableTopic<'a>,
+    may_change_factor: bool,
+) -> ReassignableTopicResponse<'a> {
+    let known = common::topic(&asked.name, Uuid::nil())
+        .and_then(|topic| gateway.broker.describe_topic(&topic));
+    let partitions = asked.partitions.iter().map(|partition| {
+        let reassigned = match &known {
+            Ok(topic) => reassign(gateway, topic, partition, may_change_factor),
+            Err(error) => Err(error.clone()),
+        };
+        ReassignablePartitionResponse {
+            partition_index: partition.partition_index,
+            error_code: common::code(&reassigned),
+            error_message: reassigned.err().map(|error| error.message),
+        }
+    });
+    ReassignableTopicResponse { name: asked.name.clone(), partitions: partitions.collect() }
+}
+
+/// Replicas can be assigned to where they are; nothing is ever under way.
+fn reassign(
+    gateway: &Gateway,
+    topic: &Description,
+    asked: &ReassignablePartition,
+    may_change_factor: bool,
+) -> Result<(), Error> {
+    let known: &PartitionDescription =
+        common::partition(topic, PartitionIndex(asked.partition_index))?;
     let Some(replicas) = &asked.replicas else {
         return Err(ErrorCode::NoReassignmentInProgress.into());
     };
-    let replicas: Vec<NodeId> = replicas.iter().map(|node| NodeId(*node)).collect();
-    if replicas == partition.replicas {
-        return Ok(());
+    assignment::check(gateway, replicas)?;
+    if !may_change_factor && replicas.len() != known.replicas.len() {
+        let message = "the replication factor would change, which the request does not allow";
+        return Err(Error::new(ErrorCode::InvalidReplicationFactor, message));
     }
-    let message = format!(
-        "the replicas of topic {topic}, partition {} are on {:?}, and there is no other node",
-        asked.partition_index,
-        partition.replicas.iter().map(|node| node.0).collect::<Vec<_>>()
-    );
-    Err(Error::new(ErrorCode::InvalidReplicaAssignment, message))
+    Ok(())
 }

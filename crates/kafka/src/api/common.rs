@@ -5,15 +5,25 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rafka_broker::fetch::Isolation;
-use rafka_broker::topics::PartitionDescription;
+use rafka_broker::topics::{Description, PartitionDescription};
 use rafka_broker::{Error, TopicRef};
-use rafka_core::{Epoch, ErrorCode, GroupId, NodeId, TopicId, TopicName};
+use rafka_core::{Epoch, ErrorCode, GroupId, NodeId, PartitionIndex, TopicId, TopicName};
 use uuid::Uuid;
-
-use crate::gateway::Gateway;
 
 /// No error.
 pub(super) const NONE: i16 = 0;
+
+/// What a client may do with the cluster, one bit each under Kafka's number of the operation. While
+/// there is no authorizer that is everything, as in Kafka: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION,
+/// DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+pub(super) const CLUSTER_OPERATIONS: i32 =
+    1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// The same with a topic: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS,
+/// ALTER_CONFIGS.
+pub(super) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Says that nobody asked.
+pub(super) const OPERATIONS_UNSAID: i32 = i32::MIN;
 
 /// The topic of this name.
 ///
@@ -34,20 +44,6 @@ pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
         return Ok(TopicRef::Id(TopicId(id)));
     }
     named(name).map_err(|error| Error::new(ErrorCode::UnknownTopicOrPartition, error.message))
-}
-
-/// A partition of the topic of this name.
-///
-/// # Errors
-/// If there is none.
-pub(super) fn partition(
-    gateway: &Gateway,
-    name: &str,
-    index: i32,
-) -> Result<PartitionDescription, Error> {
-    let description = gateway.broker.describe_topic(&topic(name, Uuid::nil())?)?;
-    let found = description.partitions.into_iter().find(|found| found.index.0 == index);
-    found.ok_or_else(|| ErrorCode::UnknownTopicOrPartition.into())
 }
 
 /// Nodes as Kafka writes them.
@@ -72,6 +68,26 @@ pub(super) fn doubled<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a 
 /// The code of an outcome.
 pub(super) fn code<T>(outcome: &Result<T, Error>) -> i16 {
     outcome.as_ref().err().map_or(NONE, |error| error.code.code())
+}
+
+/// The partition of this number.
+///
+/// # Errors
+/// If the topic has none.
+pub(super) fn partition(
+    topic: &Description,
+    index: PartitionIndex,
+) -> Result<&PartitionDescription, Error> {
+    let found = usize::try_from(index.0).ok().and_then(|index| topic.partitions.get(index));
+    found.ok_or_else(|| {
+        let message = format!("topic {} has no partition {index}", topic.name);
+        Error::new(ErrorCode::UnknownTopicOrPartition, message)
+    })
+}
+
+/// The code of a partition: that of one without a leader says so.
+pub(super) fn leader_code(partition: &PartitionDescription) -> i16 {
+    if partition.leader.is_some() { NONE } else { ErrorCode::LeaderNotAvailable.code() }
 }
 
 /// The leader epoch that a client knows; -1 if it knows none.

@@ -6,7 +6,7 @@ use rafka_kafka_wire::create_partitions::{Request, Response, Topic, TopicResult}
 use rafka_kafka_wire::{ApiKey, Reader};
 use uuid::Uuid;
 
-use super::{Answer, Api, Context, common, create_topics};
+use super::{Answer, Api, Context, assignment, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -43,12 +43,16 @@ async fn create(gateway: &Gateway, topic: &Topic<'_>, validate_only: bool) -> Re
     let reference = common::topic(&topic.name, Uuid::nil())?;
     let known = gateway.broker.partition_count(&reference)?;
     let total = u32::try_from(topic.count).map_err(|_negative| ErrorCode::InvalidPartitions)?;
-    if let Some(assignments) = &topic.assignments {
-        let added = total.checked_sub(known).and_then(|added| usize::try_from(added).ok());
-        let is_whole = added == Some(assignments.len());
-        let mut nodes = assignments.iter().map(|one| &one.broker_ids);
-        if !is_whole || !nodes.all(|nodes| create_topics::is_here(gateway, nodes)) {
-            return Err(ErrorCode::InvalidReplicaAssignment.into());
+    // Fewer than there are is refused with its own code further down.
+    if let (Some(assignments), Some(added)) = (&topic.assignments, total.checked_sub(known)) {
+        if usize::try_from(added).ok() != Some(assignments.len()) {
+            return Err(assignment::invalid(format!(
+                "replicas are assigned for {} partitions, and {added} would be added",
+                assignments.len()
+            )));
+        }
+        for one in assignments {
+            assignment::check(gateway, &one.broker_ids)?;
         }
     }
     gateway.broker.create_partitions(reference, total, validate_only).await

@@ -2,14 +2,14 @@
 
 use rafka_broker::Error;
 use rafka_broker::topics::{Create, Description};
-use rafka_core::{ErrorCode, NodeId, TopicName};
+use rafka_core::{ErrorCode, TopicName};
 use rafka_kafka_wire::create_topics::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfigs, CreatableTopicResult,
     Request, Response,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
 
-use super::{Answer, Api, Context, common, configs};
+use super::{Answer, Api, Context, assignment, common, configs};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
@@ -96,17 +96,15 @@ fn assigned(
     let mut indexes: Vec<i32> = assignments.iter().map(|one| one.partition_index).collect();
     indexes.sort_unstable();
     let count = u32::try_from(indexes.len()).map_err(|_many| ErrorCode::InvalidPartitions)?;
-    let is_whole = indexes.into_iter().map(u32::try_from).eq((0..count).map(Ok));
-    if !is_whole || !assignments.iter().all(|one| is_here(gateway, &one.broker_ids)) {
-        return Err(ErrorCode::InvalidReplicaAssignment.into());
+    if !indexes.into_iter().map(u32::try_from).eq((0..count).map(Ok)) {
+        let message = "the partitions to which replicas are assigned are not 0, 1, 2 and so on, \
+                       each once";
+        return Err(assignment::invalid(message));
+    }
+    for one in assignments {
+        assignment::check(gateway, &one.broker_ids)?;
     }
     Ok(count)
-}
-
-/// Whether replicas are assigned to this node alone.
-pub(super) fn is_here(gateway: &Gateway, nodes: &[i32]) -> bool {
-    let NodeId(here) = gateway.cluster().controller;
-    nodes == [here]
 }
 
 fn created_as<'a>(

@@ -10,8 +10,9 @@ use crate::gateway::Gateway;
 
 pub(super) const API: Api = Api::new(ApiKey::DescribeCluster, 0..=2);
 
-/// The endpoints that clients use. Controllers have none of their own.
+/// The endpoints that clients use, and those of controllers, which have none of their own.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 pub(super) fn answer(
     gateway: &Gateway,
@@ -20,7 +21,10 @@ pub(super) fn answer(
 ) -> Result<Answer, Closed> {
     let request: Request = context.read(&mut reader)?;
     if request.endpoint_type != BROKERS {
-        let code = ErrorCode::UnsupportedEndpointType;
+        let code = match request.endpoint_type {
+            CONTROLLERS => ErrorCode::MismatchedEndpointType,
+            _ => ErrorCode::UnsupportedEndpointType,
+        };
         let (error_code, error_message) = (code.code(), Some(code.text().into()));
         return context.answer(&Response { error_code, error_message, ..Response::default() });
     }
@@ -35,6 +39,11 @@ pub(super) fn answer(
         cluster_id: common::id_text(cluster.cluster_id).into(),
         controller_id: cluster.controller.0,
         brokers: brokers.collect(),
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            common::CLUSTER_OPERATIONS
+        } else {
+            common::OPERATIONS_UNSAID
+        },
         ..Response::default()
     })
 }

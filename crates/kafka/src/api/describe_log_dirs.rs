@@ -1,62 +1,69 @@
-//! `DescribeLogDirs`: where logs are, and how much they take.
+//! `DescribeLogDirs`: where logs are kept, and what they take there.
 
 use std::collections::BTreeMap;
 
-use rafka_broker::topics::PartitionDescription;
+use rafka_broker::log_dir::LogDir;
+use rafka_core::ByteSize;
 use rafka_kafka_wire::describe_log_dirs::{
-    DescribeLogDirsResult, Partition, Request, Response, Topic,
+    DescribableLogDirTopic, DescribeLogDirsResult, Partition, Request, Response, Topic,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
-use uuid::Uuid;
 
-use super::{Answer, Api, Context, common};
+use super::{Answer, Api, Context};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
 pub(super) const API: Api = Api::new(ApiKey::DescribeLogDirs, 1..=4);
 
-pub(super) fn answer(
+/// What stands for the path where logs are in memory.
+const MEMORY: &str = "memory";
+
+pub(super) async fn answer(
     gateway: &Gateway,
     context: &Context,
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    // All partitions of all topics, or some of some.
-    let mut wanted: BTreeMap<String, Option<Vec<i32>>> = BTreeMap::new();
-    match request.topics {
-        None => {
-            let all = gateway.broker.list_topics();
-            wanted.extend(all.into_iter().map(|topic| (topic.name.to_string(), None)));
-        }
-        Some(topics) => {
-            for topic in topics {
-                let known = wanted.entry(topic.topic.into_owned()).or_insert_with(|| Some(vec![]));
-                known.get_or_insert_default().extend(topic.partitions);
-            }
-        }
-    }
-    let topics = wanted.into_iter().filter_map(|(name, indexes)| {
-        let found = common::topic(&name, Uuid::nil());
-        let found = found.and_then(|topic| gateway.broker.describe_topic(&topic)).ok()?;
-        let is_wanted = |partition: &&PartitionDescription| {
-            indexes.as_ref().is_none_or(|indexes| indexes.contains(&partition.index.0))
-        };
-        let partitions = found.partitions.iter().filter(is_wanted).filter_map(shown).collect();
-        Some(Topic { name: name.into(), partitions })
-    });
-    let result = DescribeLogDirsResult {
-        log_dir: gateway.log_dir.to_string().into(),
-        topics: topics.filter(|topic| !topic.partitions.is_empty()).collect(),
-        ..DescribeLogDirsResult::default()
+    let result = match gateway.broker.describe_log_dir().await {
+        Ok(dir) => described(dir, request.topics.as_deref()),
+        Err(error) => DescribeLogDirsResult { error_code: error.code.code(), ..Default::default() },
     };
     context.answer(&Response { results: vec![result], ..Response::default() })
 }
 
-fn shown(partition: &PartitionDescription) -> Option<Partition> {
-    let bytes = partition.extent.as_ref()?.bytes.0;
-    Some(Partition {
-        partition_index: partition.index.0,
-        partition_size: i64::try_from(bytes).unwrap_or(i64::MAX),
-        ..Partition::default()
-    })
+fn described(
+    dir: LogDir,
+    asked: Option<&[DescribableLogDirTopic<'_>]>,
+) -> DescribeLogDirsResult<'static> {
+    let asked: Option<BTreeMap<&str, &[i32]>> =
+        asked.map(|topics| topics.iter().map(|one| (&*one.topic, &*one.partitions)).collect());
+    // Nothing is said of what is not here.
+    let is_asked = |name: &str, partition: i32| {
+        let all = asked.as_ref();
+        all.is_none_or(|all| all.get(name).is_some_and(|some| some.contains(&partition)))
+    };
+    let topics = dir.topics.into_iter().filter_map(|logs| {
+        let partitions = logs.partitions.into_iter();
+        let partitions = partitions.filter(|(index, _)| is_asked(logs.name.as_str(), index.0));
+        let partitions = partitions.map(|(index, bytes)| Partition {
+            partition_index: index.0,
+            partition_size: count(Some(bytes)),
+            ..Partition::default()
+        });
+        let partitions: Vec<_> = partitions.collect();
+        let name = logs.name.to_string().into();
+        (!partitions.is_empty()).then_some(Topic { name, partitions })
+    });
+    DescribeLogDirsResult {
+        log_dir: dir.path.map_or(MEMORY.into(), Into::into),
+        topics: topics.collect(),
+        total_bytes: count(dir.total),
+        usable_bytes: count(dir.usable),
+        ..DescribeLogDirsResult::default()
+    }
+}
+
+/// A number of bytes; -1 if it is not known.
+fn count(bytes: Option<ByteSize>) -> i64 {
+    bytes.map_or(-1, |bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX))
 }

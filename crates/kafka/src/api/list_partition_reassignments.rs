@@ -1,4 +1,4 @@
-//! `ListPartitionReassignments`: there are none while a cluster is one node.
+//! `ListPartitionReassignments`: replicas that are on their way to other nodes, of which there is none.
 
 use rafka_kafka_wire::list_partition_reassignments::{Request, Response};
 use rafka_kafka_wire::{ApiKey, Reader};
@@ -9,6 +9,7 @@ use crate::connection::Closed;
 pub(super) const API: Api = Api::new(ApiKey::ListPartitionReassignments, 0..=0);
 
 pub(super) fn answer(context: &Context, mut reader: Reader<'_>) -> Result<Answer, Closed> {
-    let _all_or_some: Request<'_> = context.read(&mut reader)?;
+    context.read::<Request<'_>>(&mut reader)?;
+    // Only what is under way is listed, also of topics that do not exist.
     context.answer(&Response::default())
 }

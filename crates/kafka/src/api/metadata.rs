@@ -35,6 +35,7 @@ pub(super) async fn answer(
         }
         _ => all(gateway),
     };
+    let topics = authorized(topics, request.include_topic_authorized_operations);
     let cluster = gateway.cluster();
     let brokers = cluster.nodes.into_iter().map(|node| ResponseBroker {
         node_id: node.id.0,
@@ -47,8 +48,21 @@ pub(super) async fn answer(
         cluster_id: Some(common::id_text(cluster.cluster_id).into()),
         controller_id: cluster.controller.0,
         topics,
+        cluster_authorized_operations: if request.include_cluster_authorized_operations {
+            common::CLUSTER_OPERATIONS
+        } else {
+            common::OPERATIONS_UNSAID
+        },
         ..Response::default()
     })
+}
+
+/// Says of the topics that are there what may be done with them, if that was asked.
+fn authorized(mut topics: Vec<ResponseTopic<'_>>, is_asked: bool) -> Vec<ResponseTopic<'_>> {
+    for topic in topics.iter_mut().filter(|topic| is_asked && topic.error_code == common::NONE) {
+        topic.topic_authorized_operations = common::TOPIC_OPERATIONS;
+    }
+    topics
 }
 
 fn all(gateway: &Gateway) -> Vec<ResponseTopic<'static>> {
@@ -114,9 +128,8 @@ fn described(topic: Description) -> ResponseTopic<'static> {
 }
 
 fn partition(partition: &PartitionDescription) -> ResponsePartition {
-    let missing = ErrorCode::LeaderNotAvailable.code();
     ResponsePartition {
-        error_code: if partition.leader.is_some() { common::NONE } else { missing },
+        error_code: common::leader_code(partition),
         partition_index: partition.index.0,
         leader_id: partition.leader.map_or(-1, |node| node.0),
         leader_epoch: partition.leader_epoch.0,

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use rafka_broker::produce::{
     self, Acks, Appended, PartitionBatches, Transaction, TransactionVersion,
 };
-use rafka_broker::{Error, Pending, TopicRef};
+use rafka_broker::{Error, Pending, RefusedRecord, TopicRef};
 use rafka_core::batch;
 use rafka_core::{Batch, ErrorCode, PartitionIndex};
 use rafka_kafka_wire::produce::{
-    PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, Request, Response,
+    TopicProduceResponse,
 };
 use rafka_kafka_wire::{ApiKey, Reader};
 use uuid::Uuid;
@@ -95,7 +96,7 @@ pub(super) async fn start(
     };
     let pending = gateway.broker.produce(produce).await;
     if acks == Some(Acks::None) {
-        return Ok(Started::Answered(Answer::Nothing));
+        return unanswered(topics, pending).await.map(Started::Answered);
     }
     Ok(Started::Waits(Box::pin(answer(context, topics, pending))))
 }
@@ -119,6 +120,22 @@ async fn answer(context: Context, topics: Vec<Topic>, pending: Pending) -> Resul
     context.answer(&Response { responses: responses.collect(), ..Response::default() })
 }
 
+/// Tells a client that wants no answer of an error in the only way there is: as in Kafka, its
+/// connection is closed, and it asks anew where its partitions are.
+async fn unanswered(topics: Vec<Topic>, pending: Pending) -> Result<Answer, Closed> {
+    let refused = topics.into_iter().find_map(|topic| {
+        topic.slots.into_iter().find_map(|(_, slot)| match slot {
+            Slot::Refused(error) => Some(error),
+            Slot::Sent => None,
+        })
+    });
+    let failed = pending.await.into_iter().find_map(|ack| ack.result.err());
+    match refused.or(failed) {
+        Some(error) => Err(Closed::Unanswered(error)),
+        None => Ok(Answer::Nothing),
+    }
+}
+
 fn answered(index: i32, result: Result<Appended, Error>) -> PartitionProduceResponse<'static> {
     match result {
         Ok(appended) => PartitionProduceResponse {
@@ -134,9 +151,17 @@ fn answered(index: i32, result: Result<Appended, Error>) -> PartitionProduceResp
             base_offset: -1,
             log_append_time_ms: -1,
             log_start_offset: -1,
+            record_errors: error.records.into_iter().map(refused).collect(),
             error_message: Some(error.message),
             ..PartitionProduceResponse::default()
         },
+    }
+}
+
+fn refused(record: RefusedRecord) -> BatchIndexAndErrorMessage<'static> {
+    BatchIndexAndErrorMessage {
+        batch_index: record.index,
+        batch_index_error_message: Some(record.message),
     }
 }
 

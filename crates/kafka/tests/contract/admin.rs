@@ -4,23 +4,14 @@ use std::ops::RangeInclusive;
 
 use rafka_kafka_wire::{
     create_partitions, create_topics, delete_records, delete_topics, describe_cluster,
-    describe_configs, incremental_alter_configs,
+    describe_configs, incremental_alter_configs, metadata,
 };
 
-use crate::support::{Client, Node, batch, body, produce};
+use crate::support::{Client, Node, ask, batch, produce};
 
 /// The version of a request that is nearest to this one and served.
 fn near(version: i16, served: RangeInclusive<i16>) -> i16 {
     version.clamp(*served.start(), *served.end())
-}
-
-macro_rules! ask {
-    ($client:expr, $version:expr, $request:expr => $Response:ty, $read:expr) => {{
-        let frame = $client.ask($version, &$request).await.expect("answered");
-        let response: $Response = body($version, &frame);
-        let read: fn(&$Response) -> _ = $read;
-        read(&response)
-    }};
 }
 
 fn topic(name: &str, num_partitions: i32) -> create_topics::CreatableTopic<'static> {
@@ -171,15 +162,6 @@ async fn topics_that_cannot_be_are_refused_with_kafkas_codes_and_trying_creates_
     check(&mut client, vec![with("no.such.key", Some("1"))], &[40]).await;
     check(&mut client, vec![with("retention.ms", Some("soon"))], &[40]).await;
     check(&mut client, vec![with("retention.ms", None)], &[40]).await;
-    let assigned = |node: i32| create_topics::CreatableTopic {
-        assignments: vec![create_topics::CreatableReplicaAssignment {
-            partition_index: 0,
-            broker_ids: vec![node],
-        }],
-        ..topic("assigned", -1)
-    };
-    check(&mut client, vec![assigned(7)], &[39]).await;
-    check(&mut client, vec![assigned(0)], &[0]).await;
     let tried = create_topics::Request {
         topics: vec![topic("tried", 1)],
         validate_only: true,
@@ -224,5 +206,89 @@ async fn records_before_an_offset_go_in_every_version() {
             (result.error_code, result.low_watermark)
         });
         assert_eq!(found, expected, "offset {offset}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_are_assigned_to_nodes_that_there_are_once_each() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let assigned = |nodes: &[(i32, &[i32])]| create_topics::CreatableTopic {
+        assignments: nodes
+            .iter()
+            .map(|(partition_index, nodes)| create_topics::CreatableReplicaAssignment {
+                partition_index: *partition_index,
+                broker_ids: nodes.to_vec(),
+            })
+            .collect(),
+        ..topic("assigned", -1)
+    };
+    let counted = create_topics::CreatableTopic { num_partitions: 1, ..assigned(&[(0, &[0])]) };
+    for (topic, expected) in [
+        (counted, 42),
+        (assigned(&[(0, &[7])]), 39),
+        (assigned(&[(0, &[0, 0])]), 39),
+        (assigned(&[(0, &[])]), 39),
+        (assigned(&[(1, &[0])]), 39),
+        (assigned(&[(0, &[0]), (0, &[0])]), 39),
+        (assigned(&[(1, &[0]), (0, &[0])]), 0),
+    ] {
+        let request = create_topics::Request { topics: vec![topic], ..Default::default() };
+        assert_eq!(create(&mut client, 7, &request).await, [expected], "{request:?}");
+    }
+    let grown = |count: i32, nodes: &[&[i32]]| create_partitions::Topic {
+        name: "assigned".into(),
+        count,
+        assignments: Some(
+            nodes
+                .iter()
+                .map(|nodes| create_partitions::Assignment { broker_ids: nodes.to_vec() })
+                .collect(),
+        ),
+    };
+    for (topic, expected) in [
+        (grown(1, &[]), 37),
+        (grown(2, &[]), 37),
+        (grown(4, &[&[0]]), 39),
+        (grown(3, &[&[7]]), 39),
+        (grown(3, &[&[]]), 39),
+        (grown(3, &[&[0]]), 0),
+    ] {
+        let request = create_partitions::Request { topics: vec![topic], ..Default::default() };
+        let found = ask!(client, 3, request => create_partitions::Response<'_>, |r| r.results[0].error_code);
+        assert_eq!(found, expected, "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_what_may_be_done_is_told_that_all_may() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    for is_asked in [false, true] {
+        let topics = Some(vec![metadata::RequestTopic {
+            name: Some("orders".into()),
+            ..Default::default()
+        }]);
+        let request = metadata::Request {
+            topics,
+            include_topic_authorized_operations: is_asked,
+            ..Default::default()
+        };
+        let topic = ask!(client, 12, request => metadata::Response<'_>, |r| r
+            .topics[0].topic_authorized_operations);
+        let request = describe_cluster::Request {
+            include_cluster_authorized_operations: is_asked,
+            ..Default::default()
+        };
+        let cluster = ask!(client, 1, request => describe_cluster::Response<'_>, |r| r
+            .cluster_authorized_operations);
+        let expected =
+            if is_asked { (0b1101_1111_1000, 0b1_1111_1010_0000) } else { (i32::MIN, i32::MIN) };
+        assert_eq!((topic, cluster), expected);
+    }
+    for (endpoint_type, expected) in [(1, 0), (2, 114), (3, 115)] {
+        let request = describe_cluster::Request { endpoint_type, ..Default::default() };
+        let found = ask!(client, 1, request => describe_cluster::Response<'_>, |r| r.error_code);
+        assert_eq!(found, expected);
     }
 }

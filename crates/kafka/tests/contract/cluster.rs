@@ -1,26 +1,15 @@
-//! Looking after nodes, logs and transactions, in every version of every request.
+//! Looking after nodes, groups and transactions, in every version of every request.
 
 use rafka_core::ErrorCode;
 use rafka_kafka_wire::{
-    alter_configs, alter_partition_reassignments, describe_configs, describe_log_dirs,
-    describe_producers, describe_topic_partitions, describe_transactions, elect_leaders,
-    incremental_alter_configs, init_producer_id, list_partition_reassignments, list_transactions,
-    offset_commit, offset_delete,
+    alter_configs, describe_configs, describe_producers, describe_transactions,
+    incremental_alter_configs, init_producer_id, list_transactions, offset_commit, offset_delete,
 };
 
-use crate::support::{Client, Node, batch, body, produce};
+use crate::support::{Client, Node, ask};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-macro_rules! ask {
-    ($client:expr, $version:expr, $request:expr => $Response:ty, $read:expr) => {{
-        let frame = $client.ask($version, &$request).await.expect("answered");
-        let response: $Response = body($version, &frame);
-        let read: fn(&$Response) -> _ = $read;
-        read(&response)
-    }};
-}
 
 /// The code, and value, source and whether it is read-only of one config.
 async fn config(
@@ -155,141 +144,6 @@ async fn all_configs_at_once_take_back_what_is_not_named() {
         let (_, bytes) = config(&mut client, 4, topic, "max.message.bytes").await;
         assert_eq!(bytes.map(|(_, source, _)| source), Some(5), "it went back");
     }
-}
-
-#[tokio::test]
-async fn logs_are_shown_with_their_sizes() {
-    let node = Node::start().await;
-    let mut client = node.connect().await;
-    let sent = produce(-1, 1, batch(&["a value of some length"]).to_bytes());
-    client.ask(9, &sent).await.expect("answered");
-    for version in 1..=4 {
-        let all = describe_log_dirs::Request { topics: None };
-        let found = ask!(client, version, all => describe_log_dirs::Response<'_>, |r| {
-            assert_eq!((r.error_code, r.results.len()), (0, 1));
-            let dir = &r.results[0];
-            assert_eq!((dir.error_code, &*dir.log_dir, &*dir.topics[0].name), (0, "/logs", "orders"));
-            dir.topics[0].partitions.iter().map(|p| p.partition_size).collect::<Vec<_>>()
-        });
-        assert_eq!(found[0], 0);
-        assert!(80 < found[1], "{found:?}");
-        let topic = |name: &'static str, partitions: Vec<i32>| {
-            describe_log_dirs::DescribableLogDirTopic { topic: name.into(), partitions }
-        };
-        let topics = Some(vec![topic("orders", vec![1, 9]), topic("none", vec![0])]);
-        let some = describe_log_dirs::Request { topics };
-        let found = ask!(client, version, some => describe_log_dirs::Response<'_>, |r| {
-            let topics = &r.results[0].topics;
-            topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>()
-        });
-        assert_eq!(found, [1]);
-    }
-}
-
-#[tokio::test]
-async fn one_node_elects_and_moves_nothing_and_says_so() {
-    let node = Node::start().await;
-    let mut client = node.connect().await;
-    let unknown = ErrorCode::UnknownTopicOrPartition.code();
-    for version in 0..=2 {
-        let topic = |name: &'static str, partitions: Vec<i32>| elect_leaders::TopicPartitions {
-            topic: name.into(),
-            partitions,
-        };
-        let request = elect_leaders::Request {
-            topic_partitions: Some(vec![topic("orders", vec![0, 9]), topic("none", vec![0])]),
-            ..elect_leaders::Request::default()
-        };
-        let codes = ask!(client, version, request => elect_leaders::Response<'_>, |r| {
-            let all = r.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
-            all.map(|partition| partition.error_code).collect::<Vec<_>>()
-        });
-        assert_eq!(codes, [ErrorCode::ElectionNotNeeded.code(), unknown, unknown]);
-        let all =
-            elect_leaders::Request { topic_partitions: None, ..elect_leaders::Request::default() };
-        let count = ask!(client, version, all => elect_leaders::Response<'_>, |r| {
-            r.replica_election_results.len()
-        });
-        assert_eq!(count, 0);
-    }
-    for version in 0..=1 {
-        let partition = |partition_index, replicas: Option<Vec<i32>>| {
-            alter_partition_reassignments::ReassignablePartition { partition_index, replicas }
-        };
-        let request = alter_partition_reassignments::Request {
-            topics: vec![alter_partition_reassignments::ReassignableTopic {
-                name: "orders".into(),
-                partitions: vec![
-                    partition(0, Some(vec![0])),
-                    partition(1, Some(vec![1])),
-                    partition(1, None),
-                    partition(9, Some(vec![0])),
-                ],
-            }],
-            ..alter_partition_reassignments::Request::default()
-        };
-        let codes = ask!(client, version, request => alter_partition_reassignments::Response<'_>, |r| {
-            let partitions = &r.responses[0].partitions;
-            partitions.iter().map(|partition| partition.error_code).collect::<Vec<_>>()
-        });
-        let elsewhere = ErrorCode::InvalidReplicaAssignment.code();
-        let none = ErrorCode::NoReassignmentInProgress.code();
-        assert_eq!(codes, [0, elsewhere, none, unknown]);
-    }
-    let request = list_partition_reassignments::Request::default();
-    let found = ask!(client, 0, request => list_partition_reassignments::Response<'_>, |r| {
-        (r.error_code, r.topics.len())
-    });
-    assert_eq!(found, (0, 0));
-}
-
-#[tokio::test]
-async fn topics_are_described_some_partitions_at_a_time() {
-    let node = Node::start().await;
-    rafka_broker::testing::create_topic(&node.broker, "payments", 3, &[]).await;
-    let mut client = node.connect().await;
-    let mut seen = Vec::new();
-    let mut cursor = None;
-    loop {
-        let request = describe_topic_partitions::Request {
-            topics: vec![],
-            response_partition_limit: 2,
-            cursor: cursor.clone(),
-        };
-        let (found, next) = ask!(client, 0, request => describe_topic_partitions::Response<'_>, |r| {
-            let mut found = Vec::new();
-            for topic in &r.topics {
-                assert!(topic.error_code == 0 && !topic.topic_id.is_nil());
-                for partition in &topic.partitions {
-                    assert_eq!((partition.leader_id, &*partition.isr_nodes), (0, &[0][..]));
-                    assert_eq!(partition.eligible_leader_replicas, Some(vec![]));
-                    let name = topic.name.as_deref().unwrap_or_default().to_owned();
-                    found.push((name, partition.partition_index));
-                }
-            }
-            let next = r.next_cursor.as_ref();
-            (found, next.map(|next| (next.topic_name.to_string(), next.partition_index)))
-        });
-        assert!(found.len() <= 2);
-        seen.extend(found);
-        let Some((name, partition_index)) = next else { break };
-        cursor = Some(describe_topic_partitions::RequestCursor {
-            topic_name: name.into(),
-            partition_index,
-        });
-    }
-    let topic = |name: &'static str, count| (0..count).map(move |index| (name.to_owned(), index));
-    let all: Vec<_> = topic("orders", 2).chain(topic("payments", 3)).collect();
-    assert_eq!(seen, all);
-    let request = describe_topic_partitions::Request {
-        topics: vec![describe_topic_partitions::TopicRequest { name: "none".into() }],
-        response_partition_limit: 2000,
-        cursor: None,
-    };
-    let code = ask!(client, 0, request => describe_topic_partitions::Response<'_>, |r| {
-        r.topics[0].error_code
-    });
-    assert_eq!(code, ErrorCode::UnknownTopicOrPartition.code());
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ mod groups;
 #[cfg(test)]
 mod records;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod transactions;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_core::Batch;
+use rafka_core::batch::BatchBuilder;
+use rafka_core::compression::Compression;
+use rafka_core::{Batch, Clock as _};
 use rafka_kafka_wire::{fetch, produce};
 
 use crate::support::{Client, LIMIT, Node, batch, body, produce as producing};
@@ -204,4 +206,58 @@ async fn the_youngest_record_is_found_and_nothing_lies_in_remote_storage() {
         }
         assert_eq!(found, [(0, 1_700_000_000_000), (0, -1), (-1, -1), (-1, -1)]);
     }
+}
+
+#[tokio::test]
+async fn records_that_are_refused_are_named_and_the_others_are_not() {
+    let node = Node::start().await;
+    rafka_broker::testing::create_topic(&node.broker, "keyed", 1, &[("cleanup.policy", "compact")])
+        .await;
+    let mut client = node.connect().await;
+    let mut builder = BatchBuilder::new(Compression::None);
+    let now = rafka_core::SystemClock::new().timestamp();
+    for key in [Some("a"), None, Some("b"), None] {
+        builder.push(now, key.map(str::as_bytes), Some(b"v"), &[]);
+    }
+    let keyless = builder.build().expect("no codec").to_bytes();
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(now, Some(b"a"), None, &[]);
+    builder.push(now.plus(Duration::from_hours(2)), Some(b"a"), None, &[]);
+    let late = builder.build().expect("no codec").to_bytes();
+    for version in 3..=11 {
+        for (records, code, indexes) in [(&keyless, 87, &[1, 3][..]), (&late, 32, &[1])] {
+            let mut request = producing(-1, 0, records.clone());
+            request.topic_data[0].name = "keyed".into();
+            let frame = client.ask(version, &request).await.expect("the connection stays");
+            let response: produce::Response<'_> = body(version, &frame);
+            let answer = &response.responses[0].partition_responses[0];
+            assert_eq!(answer.error_code, code, "version {version}");
+            let named = answer.record_errors.iter().map(|record| {
+                let message = record.batch_index_error_message.as_ref().expect("a reason");
+                assert!(message.contains(&format!("record {}", record.batch_index)), "{message}");
+                record.batch_index
+            });
+            let expected = if version < 8 { &[] } else { indexes };
+            assert_eq!(named.collect::<Vec<_>>(), expected, "version {version}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_under_acks_0_closes_the_connection_and_what_went_before_is_answered() {
+    let node = Node::start().await;
+    let good = batch(&["x"]).to_bytes();
+    let mut unknown = producing(0, 0, good.clone());
+    unknown.topic_data[0].name = "nowhere".into();
+    let damaged = good.slice(..good.len() - 1);
+    for refused in [unknown, producing(0, 9, good.clone()), producing(0, 0, damaged)] {
+        let mut client = node.connect().await;
+        client.send(VERSION, &producing(-1, 0, good.clone())).await;
+        client.send(VERSION, &refused).await;
+        assert!(client.frame().await.is_some(), "the first one");
+        assert_eq!(client.frame().await, None, "{refused:?}");
+    }
+    let mut client = node.connect().await;
+    client.send(VERSION, &producing(0, 0, good.clone())).await;
+    assert_eq!(code(&mut client, &producing(-1, 0, good)).await, 0, "no error, no answer");
 }

@@ -37,7 +37,7 @@ impl Node {
         );
         let broker = broker.await;
         rafka_broker::testing::create_topic(&broker, "orders", 2, &[]).await;
-        let listener = bound.start(settings, broker.clone(), "/logs");
+        let listener = bound.start(settings, broker.clone());
         Self { broker, listener }
     }
 
@@ -91,6 +91,17 @@ impl Client {
         Some(frame)
     }
 }
+
+/// Asks, and reads something from the answer.
+macro_rules! ask {
+    ($client:expr, $version:expr, $request:expr => $Response:ty, $read:expr) => {{
+        let frame = $client.ask($version, &$request).await.expect("answered");
+        let response: $Response = $crate::support::body($version, &frame);
+        let read: fn(&$Response) -> _ = $read;
+        read(&response)
+    }};
+}
+pub(crate) use ask;
 
 /// Takes the header off an answer and returns the number that it bears.
 pub(crate) fn header<'a, M: Message<'a>>(version: i16, frame: &mut Bytes) -> i32 {

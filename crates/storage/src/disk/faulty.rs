@@ -348,6 +348,12 @@ impl Disk for FaultyDisk {
         Ok(state.capacity.map_or(FREE_UNBOUNDED, free))
     }
 
+    fn total_space(&self, path: &Path) -> io::Result<ByteSize> {
+        let state = &mut *self.state.lock();
+        state.begin(Verb::Open, path)?;
+        Ok(state.capacity.unwrap_or(FREE_UNBOUNDED))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         self.open(path, Open::CREATE)?;
         let mut state = self.state.lock();

@@ -62,6 +62,11 @@ impl Disk for OsDisk {
         Ok(ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 
+    fn total_space(&self, path: &Path) -> io::Result<ByteSize> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(ByteSize(stat.f_blocks.saturating_mul(stat.f_frsize)))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         let file = options(Open::CREATE, OFlags::empty()).open(path)?;
         match file.try_lock() {
