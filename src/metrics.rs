@@ -1,5 +1,7 @@
 //! What `/metrics` shows: what the parts of the node count, gathered at each scrape.
 
+mod kafka;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use rafka_broker::stats::{LATENCY_BOUNDS_US, Latency};
 use rafka_broker::topics::PartitionDescription;
 use rafka_broker::{Broker, TopicRef};
 use rafka_core::{ByteSize, Clock, Offset, PartitionIndex, Time, TopicName};
-use rafka_http::{Family, Gather, Point, Value};
+use rafka_http::{Family, Gather, Page, Point, Value};
 use rafka_metadata::Metadata;
 use rafka_storage::journal::LATENCY_BOUNDS;
 use rafka_storage::{Durability, Stats};
@@ -33,9 +35,14 @@ impl Source {
     /// The function that the HTTP listener calls.
     pub(crate) fn into_gather(self) -> Gather {
         let source = Arc::new(self);
-        Arc::new(move || {
+        Arc::new(move |page| {
             let source = Arc::clone(&source);
-            Box::pin(async move { source.gather().await })
+            Box::pin(async move {
+                match page {
+                    Page::Node => source.gather().await,
+                    Page::Kafka => kafka::gather(&source.broker).await,
+                }
+            })
         })
     }
 

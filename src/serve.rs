@@ -158,7 +158,7 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     line("cluster", format!("{}{founded}", node.cluster_id()));
     line("grpc", node.grpc_addr().to_string());
     line("kafka", node.kafka_addr().to_string());
-    line("http", format!("{} (/healthz /readyz /metrics)", node.http_addr()));
+    line("http", format!("{} (/healthz /readyz /metrics /metrics/kafka)", node.http_addr()));
     line(
         "data",
         match settings.node.engine {

@@ -46,6 +46,7 @@ fn the_page_of_metrics_lists_what_a_node_shows() {
     let page = include_str!("../../docs/reference/metrics.md");
     let documented: BTreeSet<(&str, &str)> = page
         .lines()
+        .filter(|line| line.starts_with("| `rafka_"))
         .filter_map(|line| line.strip_prefix("| `"))
         .filter_map(|line| line.split_once("` | "))
         .filter_map(|(name, rest)| Some((name, rest.split(" |").next()?)))
@@ -61,6 +62,43 @@ fn the_page_of_metrics_lists_what_a_node_shows() {
         .filter_map(|line| line.split_once(' '))
         .collect();
     assert_eq!(documented, shown);
+}
+
+#[test]
+fn dashboards_of_kafka_exporter_find_their_metrics() {
+    let page = include_str!("../../docs/reference/metrics.md");
+    let documented: BTreeSet<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `kafka_"))
+        .filter_map(|line| Some(line.split_once(['`', '{'])?.0))
+        .collect();
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "2"]);
+    node.ok_with(&["produce", "t", "-K", ":"], &numbered("k", 0..100));
+    node.ok(&["consume", "t", "-g", "g", "-c", "40"]);
+    let (status, text) = node.get("/metrics/kafka");
+    assert_eq!(status, 200);
+    let shown: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE kafka_"))
+        .filter_map(|line| Some(line.split_once(' ')?.0))
+        .collect();
+    assert_eq!(documented, shown);
+    let sum = |prefix: &str| -> f64 {
+        let lines = text.lines().filter(|line| line.starts_with(prefix));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    let of_topic = |name: &str| {
+        (0..2)
+            .map(|index| sum(&format!("kafka_{name}{{partition=\"{index}\",topic=\"t\"}}")))
+            .sum::<f64>()
+    };
+    assert_eq!(of_topic("topic_partition_current_offset").to_bits(), 100.0_f64.to_bits());
+    assert_eq!(sum("kafka_topic_partitions{topic=\"t\"}").to_bits(), 2.0_f64.to_bits());
+    let committed = sum("kafka_consumergroup_current_offset_sum{consumergroup=\"g\",topic=\"t\"}");
+    let lag = sum("kafka_consumergroup_lag_sum{consumergroup=\"g\",topic=\"t\"}");
+    assert!(40.0 <= committed && 0.0 < lag, "{text}");
+    assert_eq!(text.matches("\nkafka_consumergroup_members{consumergroup=\"g\"}").count(), 1);
 }
 
 #[test]

@@ -10,6 +10,6 @@ mod routes;
 mod server;
 mod settings;
 
-pub use metrics::{Family, Gather, Point, Value};
+pub use metrics::{Family, Gather, Page, Point, Value};
 pub use server::{Handle, Metrics, StartError, State, start};
 pub use settings::Settings;

@@ -12,11 +12,28 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// Gathers all metrics of a node. Called once a scrape.
-pub type Gather = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
+/// Gathers all metrics of a page. Called once a scrape.
+pub type Gather =
+    Arc<dyn Fn(Page) -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
 
-/// What every name begins with.
-const PREFIX: &str = "rafka";
+/// A page of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// `/metrics`: what the node counts.
+    Node,
+    /// `/metrics/kafka`: topics and groups under the names of `kafka_exporter`.
+    Kafka,
+}
+
+impl Page {
+    /// What every name on it begins with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Node => "rafka",
+            Self::Kafka => "kafka",
+        }
+    }
+}
 
 /// Values of one kind under one name.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +95,8 @@ impl Family {
 }
 
 /// Writes the families as text.
-pub(crate) fn encode(families: Vec<Family>) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix(PREFIX);
+pub(crate) fn encode(page: Page, families: Vec<Family>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(page.prefix());
     registry.register_collector(Box::new(Gathered(families)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
@@ -167,6 +184,9 @@ rafka_produce_seconds_bucket{le=\"0.01\"} 3
 rafka_produce_seconds_bucket{le=\"+Inf\"} 4
 # EOF
 ";
-        assert_eq!(encode(families).as_deref(), Ok(expected));
+        assert_eq!(encode(Page::Node, families).as_deref(), Ok(expected));
+        let families = vec![Family::gauge("brokers", "Brokers", 1.0)];
+        let page = encode(Page::Kafka, families).expect("it is written");
+        assert!(page.contains("\nkafka_brokers 1.0\n"), "{page}");
     }
 }

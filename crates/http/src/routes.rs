@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
-use crate::metrics;
+use crate::metrics::{self, Page};
 use crate::server::{Metrics, State};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,7 +22,8 @@ pub(crate) fn router(state: watch::Receiver<State>, metrics: Metrics) -> Router 
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(scrape))
+        .route("/metrics", get(|shared| scrape(Page::Node, shared)))
+        .route("/metrics/kafka", get(|shared| scrape(Page::Kafka, shared)))
         .fallback(elsewhere)
         .method_not_allowed_fallback(only_read)
         .with_state(Shared { state, metrics })
@@ -63,11 +64,14 @@ async fn readyz(axum::extract::State(shared): axum::extract::State<Shared>) -> R
     answer(status, PLAIN, body)
 }
 
-async fn scrape(axum::extract::State(shared): axum::extract::State<Shared>) -> Response {
+async fn scrape(
+    page: Page,
+    axum::extract::State(shared): axum::extract::State<Shared>,
+) -> Response {
     let Some(gather) = shared.metrics.get() else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting\n".to_owned());
     };
-    match metrics::encode(gather().await) {
+    match metrics::encode(page, gather(page).await) {
         Ok(body) => answer(StatusCode::OK, OPEN_METRICS, body),
         Err(error) => {
             answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, format!("metrics: {error}\n"))
@@ -76,7 +80,7 @@ async fn scrape(axum::extract::State(shared): axum::extract::State<Shared>) -> R
 }
 
 async fn elsewhere() -> Response {
-    let body = "there are /healthz, /readyz and /metrics\n";
+    let body = "there are /healthz, /readyz, /metrics and /metrics/kafka\n";
     answer(StatusCode::NOT_FOUND, PLAIN, body.to_owned())
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::Family;
+use crate::{Family, Page};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -66,9 +66,10 @@ async fn metrics_are_gathered_for_each_scrape_once_there_are_any() {
     let node = node(|_| ()).await;
     assert_eq!(node.get("/metrics").await.0, "503", "there are none yet");
     let scrapes = Arc::new(AtomicU64::new(6));
-    let gather: Gather = Arc::new(move || {
+    let gather: Gather = Arc::new(move |page| {
         let count = scrapes.fetch_add(1, Ordering::Relaxed) + 1;
-        Box::pin(async move { vec![Family::counter("test_events", "Events of the test", count)] })
+        let name = if page == Page::Node { "test_events" } else { "other_events" };
+        Box::pin(async move { vec![Family::counter(name, "Events of the test", count)] })
     });
     assert!(node.metrics.set(gather).is_ok());
     let (status, body) = node.get("/metrics").await;
@@ -76,6 +77,7 @@ async fn metrics_are_gathered_for_each_scrape_once_there_are_any() {
     assert!(body.contains("\nrafka_test_events_total 7\n"), "{body}");
     assert!(body.ends_with("# EOF\n"), "{body}");
     assert!(node.get("/metrics").await.1.contains("\nrafka_test_events_total 8\n"));
+    assert!(node.get("/metrics/kafka").await.1.contains("\nkafka_other_events_total 9\n"));
 }
 
 #[tokio::test]
