@@ -20,6 +20,8 @@ pub struct NodeConfig {
     pub kind: NodeConfigKind,
     /// Where the value comes from.
     pub source: Source,
+    /// Every value that was set, and the default, the strongest first: the first one holds.
+    pub layers: Vec<(Source, String)>,
     /// Whether only the node's settings can change it, and a restart.
     pub is_read_only: bool,
     /// What it does.
@@ -45,7 +47,7 @@ pub enum NodeConfigKind {
 
 /// What topics get that say nothing themselves: this can be changed while the node runs.
 pub(crate) fn of_topics(defaults: Vec<ConfigEntry>) -> impl Iterator<Item = NodeConfig> {
-    defaults.into_iter().map(|ConfigEntry { key, value, source }| {
+    defaults.into_iter().map(|ConfigEntry { key, value, source, layers }| {
         let spec = key.spec();
         let kind = match spec.kind {
             Kind::Boolean => Boolean,
@@ -60,6 +62,7 @@ pub(crate) fn of_topics(defaults: Vec<ConfigEntry>) -> impl Iterator<Item = Node
             value,
             kind,
             source,
+            layers,
             is_read_only: false,
             documentation: spec.documentation,
         }
@@ -75,9 +78,12 @@ pub(crate) fn of_settings(
     let now = values(settings, metadata);
     let defaults = values(&Settings::default(), &default_metadata);
     let config = |((name, value, kind, documentation), default): (Value, Value)| {
-        let is_default = value == default.1;
-        let source = if is_default { Source::Default } else { Source::Settings };
-        NodeConfig { name, value, kind, source, is_read_only: true, documentation }
+        let mut layers = vec![(Source::Default, default.1)];
+        if value != layers[0].1 {
+            layers.insert(0, (Source::Settings, value.clone()));
+        }
+        let source = layers[0].0;
+        NodeConfig { name, value, kind, source, layers, is_read_only: true, documentation }
     };
     now.into_iter().zip(defaults).map(config).collect()
 }

@@ -260,7 +260,8 @@ impl Engine for FileEngine {
         let Inner { disk, dir, .. } = &*self.inner;
         let total = disk.total_space(dir).map_err(disk::failed("measure", dir))?;
         let free = disk.free_space(dir).map_err(disk::failed("measure", dir))?;
-        Ok(Some(Directory { path: dir.clone(), total, free }))
+        let path = std::path::absolute(dir).map_err(disk::failed("find", dir))?;
+        Ok(Some(Directory { path, total, free }))
     }
 
     fn truncate(&self, log: LogId, end: Offset) -> Result<Bounds, Error> {

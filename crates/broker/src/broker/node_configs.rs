@@ -20,7 +20,7 @@ impl Broker {
         let view = metadata.view();
         let of_topics = node_configs::of_topics(view.describe_defaults());
         let Some(node) = node else {
-            return Ok(of_topics.filter(|config| config.source == Source::Cluster).collect());
+            return Ok(of_topics.filter_map(of_cluster).collect());
         };
         self.check_own(node)?;
         let settings = node_configs::of_settings(&self.inner.settings, metadata.settings());
@@ -71,7 +71,9 @@ impl Broker {
             }
             invalid(unknown)
         })?;
-        value.map_or(Ok(()), |value| topic_config::check_value(key, value).map_err(invalid))
+        value.map_or(Ok(()), |value| {
+            topic_config::check_value(key, value).map_err(|error| invalid_value(name, error))
+        })
     }
 
     fn check_own(&self, node: NodeId) -> Result<(), Error> {
@@ -82,4 +84,23 @@ impl Broker {
         let message = format!("this is node {own}: ask node {node} itself");
         Err(Error::new(ErrorCode::InvalidRequest, message))
     }
+}
+
+/// What was set for all nodes, whatever this one has itself.
+fn of_cluster(config: NodeConfig) -> Option<NodeConfig> {
+    let layers = config.layers.into_iter().filter(|(source, _)| *source == Source::Cluster);
+    let layers: Vec<_> = layers.collect();
+    let (source, value) = layers.first().cloned()?;
+    Some(NodeConfig { value, source, layers, ..config })
+}
+
+/// Kafka's code for it where a node is concerned, with the name that the node has for the key.
+fn invalid_value(name: &str, error: InvalidConfig) -> Error {
+    let message = match error {
+        InvalidConfig::InvalidValue { value, accepted, .. } => {
+            format!("{name} is {value:?}, and must be {accepted}")
+        }
+        other @ InvalidConfig::UnknownKey { .. } => other.to_string(),
+    };
+    Error::new(ErrorCode::InvalidRequest, message)
 }

@@ -4,7 +4,7 @@ use rafka_broker::Error;
 use rafka_kafka_wire::alter_configs::{Request, Resource, ResourceResponse, Response};
 use rafka_kafka_wire::{ApiKey, Reader};
 
-use super::configs::{Changes, Owner, invalid};
+use super::configs::{self, Changes, Owner, invalid};
 use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
@@ -17,9 +17,15 @@ pub(super) async fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
+    let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
+    let doubled = configs::doubled(named);
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
-        let result = alter(gateway, resource, request.validate_only).await;
+        let result = if doubled.contains(&(resource.resource_type, &*resource.resource_name)) {
+            Err(configs::doubly_named())
+        } else {
+            alter(gateway, resource, request.validate_only).await
+        };
         responses.push(ResourceResponse {
             error_code: common::code(&result),
             error_message: result.err().map(|error| error.message),

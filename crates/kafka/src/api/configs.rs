@@ -1,6 +1,6 @@
 //! What the requests about configs share: whose configs they are, and how they are shown and changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rafka_broker::topics::{ConfigEntry, Kind, Source};
 use rafka_broker::{Error, NodeConfig, NodeConfigKind, TopicRef};
@@ -8,11 +8,14 @@ use rafka_core::{ErrorCode, NodeId};
 use uuid::Uuid;
 
 use super::common;
+use crate::Settings;
 use crate::gateway::Gateway;
 
 /// Kafka's numbers for types of resources.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
 
 /// Whose configs.
 pub(super) enum Owner {
@@ -28,6 +31,8 @@ pub(super) struct Shown {
     pub(super) default_name: &'static str,
     pub(super) value: String,
     pub(super) source: Source,
+    /// Every value that was set, and the default, the strongest first.
+    pub(super) layers: Vec<(Source, String)>,
     /// Kafka's number for the type.
     pub(super) kind: i8,
     pub(super) is_list: bool,
@@ -49,6 +54,13 @@ impl Owner {
                 Ok(number) => Ok(Self::Node(Some(NodeId(number)))),
                 Err(_) => Err(invalid(format!("{name} is no node: nodes have numbers"))),
             },
+            BROKER_LOGGER => Err(invalid(
+                "the levels of the log are in the node's settings and cannot be seen or changed here"
+                    .to_owned(),
+            )),
+            CLIENT_METRICS => {
+                Err(invalid("metrics of clients are not gathered, and have no configs".to_owned()))
+            }
             other => Err(invalid(format!(
                 "there are no configs of resources of type {other}: those of topics (2) and brokers \
                  (4) are looked after here"
@@ -64,7 +76,12 @@ impl Owner {
             }
             Self::Node(node) => {
                 let configs = gateway.broker.describe_node_configs(*node)?;
-                configs.into_iter().map(of_node).collect()
+                let mut shown: Vec<Shown> = configs.into_iter().map(of_node).collect();
+                if let Some(node) = node {
+                    shown.extend(of_gateway(&gateway.settings, *node));
+                    shown.sort_by_key(|config| config.name);
+                }
+                shown
             }
         })
     }
@@ -103,6 +120,7 @@ fn of_topic(entry: ConfigEntry) -> Shown {
         default_name: spec.broker_name,
         value: entry.value,
         source: entry.source,
+        layers: entry.layers,
         kind: match spec.kind {
             Kind::Boolean => BOOLEAN,
             Kind::Choice(_) => STRING,
@@ -123,6 +141,7 @@ fn of_node(config: NodeConfig) -> Shown {
         default_name: config.name,
         value: config.value,
         source: config.source,
+        layers: config.layers,
         kind: match config.kind {
             NodeConfigKind::Boolean => BOOLEAN,
             NodeConfigKind::Text => STRING,
@@ -135,6 +154,61 @@ fn of_node(config: NodeConfig) -> Shown {
         is_read_only: config.is_read_only,
         documentation: config.documentation,
     }
+}
+
+/// What the settings of the listener say, and the number of the node.
+fn of_gateway(settings: &Settings, node: NodeId) -> impl Iterator<Item = Shown> {
+    let (defaults, id) = (Settings::default(), node.0.to_string());
+    let idle = |settings: &Settings| settings.idle_timeout.as_millis().to_string();
+    let known = [
+        (
+            "max.connections",
+            INT,
+            settings.connections_max.to_string(),
+            Some(defaults.connections_max.to_string()),
+            "Connections at once; further ones are closed at once.",
+        ),
+        (
+            "max.connections.per.ip",
+            INT,
+            settings.connections_per_address_max.to_string(),
+            Some(defaults.connections_per_address_max.to_string()),
+            "Connections at once from one client address.",
+        ),
+        (
+            "connections.max.idle.ms",
+            LONG,
+            idle(settings),
+            Some(idle(&defaults)),
+            "How long a connection may stay without a request.",
+        ),
+        (
+            "socket.request.max.bytes",
+            INT,
+            settings.request_bytes_max.0.to_string(),
+            Some(defaults.request_bytes_max.0.to_string()),
+            "The largest request; above it the connection is closed.",
+        ),
+        ("node.id", INT, id.clone(), None, "The number of the node."),
+        ("broker.id", INT, id, None, "The number of the node."),
+    ];
+    known.into_iter().map(|(name, kind, value, default, documentation)| {
+        let mut layers = Vec::from_iter(default.map(|value| (Source::Default, value)));
+        if layers.first().is_none_or(|(_, default)| *default != value) {
+            layers.insert(0, (Source::Settings, value.clone()));
+        }
+        Shown {
+            name,
+            default_name: name,
+            value,
+            source: layers[0].0,
+            layers,
+            kind,
+            is_list: false,
+            is_read_only: true,
+            documentation,
+        }
+    })
 }
 
 /// Kafka's numbers for types of values.
@@ -158,4 +232,16 @@ pub(super) fn source(source: Source) -> i8 {
 
 pub(super) fn invalid(message: String) -> Error {
     Error::new(ErrorCode::InvalidRequest, message)
+}
+
+/// The resources that a request names more than once: none of them is changed.
+pub(super) fn doubled<'a>(
+    resources: impl Iterator<Item = (i8, &'a str)>,
+) -> BTreeSet<(i8, &'a str)> {
+    let mut seen = BTreeSet::new();
+    resources.filter(|resource| !seen.insert(*resource)).collect()
+}
+
+pub(super) fn doubly_named() -> Error {
+    invalid("the request names the resource twice".to_owned())
 }

@@ -1,6 +1,7 @@
 //! `DescribeConfigs`: what is set for topics and nodes, and what holds where nothing is.
 
 use rafka_broker::Error;
+use rafka_broker::topics::Source;
 use rafka_kafka_wire::describe_configs::{
     DescribeConfigsResult, Request, Resource, ResourceResult, Response, Synonym,
 };
@@ -51,19 +52,18 @@ fn describe(
 }
 
 fn shown(config: Shown, owner: &Owner, request: &Request<'_>) -> ResourceResult<'static> {
-    let config_source = configs::source(config.source);
-    let is_own = config.source == owner.own_source();
-    let synonym = Synonym {
-        name: if is_own { config.name } else { config.default_name }.into(),
-        value: Some(config.value.clone().into()),
-        source: config_source,
+    let synonym = |(source, value): (Source, String)| Synonym {
+        name: if source == owner.own_source() { config.name } else { config.default_name }.into(),
+        value: Some(value.into()),
+        source: configs::source(source),
     };
+    let synonyms = config.layers.into_iter().filter(|_| request.include_synonyms).map(synonym);
     ResourceResult {
         name: config.name.into(),
         value: Some(config.value.into()),
         read_only: config.is_read_only,
-        config_source,
-        synonyms: if request.include_synonyms { vec![synonym] } else { Vec::new() },
+        config_source: configs::source(config.source),
+        synonyms: synonyms.collect(),
         config_type: config.kind,
         documentation: request.include_documentation.then_some(config.documentation.into()),
         ..ResourceResult::default()

@@ -7,7 +7,7 @@ use rafka_kafka_wire::incremental_alter_configs::{
 };
 use rafka_kafka_wire::{ApiKey, Reader};
 
-use super::configs::{Changes, Owner, Shown, invalid};
+use super::configs::{self, Changes, Owner, Shown, invalid};
 use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
@@ -26,9 +26,15 @@ pub(super) async fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
+    let named = request.resources.iter().map(|one| (one.resource_type, &*one.resource_name));
+    let doubled = configs::doubled(named);
     let mut responses = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
-        let result = alter(gateway, resource, request.validate_only).await;
+        let result = if doubled.contains(&(resource.resource_type, &*resource.resource_name)) {
+            Err(configs::doubly_named())
+        } else {
+            alter(gateway, resource, request.validate_only).await
+        };
         responses.push(AlterConfigsResourceResponse {
             error_code: common::code(&result),
             error_message: result.err().map(|error| error.message),
@@ -53,6 +59,10 @@ async fn alter(
             return Err(invalid(format!("the request names {} twice", config.name)));
         }
     }
+    // What cannot be set is not set: taking it back changes nothing. Kafka's tools take back what a
+    // broker need not know, such as the limits of a replication that is over.
+    let is_known = |name: &str| known.iter().any(|one| one.name == name && !one.is_read_only);
+    changes.retain(|name, value| value.is_some() || is_known(name));
     owner.alter(gateway, changes, validate_only).await
 }
 

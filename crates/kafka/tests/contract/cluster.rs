@@ -38,6 +38,27 @@ async fn config(
     })
 }
 
+/// The layers of one config, the strongest first: value and source.
+async fn synonyms(
+    client: &mut Client,
+    (kind, name): (i8, &'static str),
+    key: &'static str,
+) -> Vec<(String, i8)> {
+    let request = describe_configs::Request {
+        resources: vec![describe_configs::Resource {
+            resource_type: kind,
+            resource_name: name.into(),
+            configuration_keys: Some(vec![key.into()]),
+        }],
+        include_synonyms: true,
+        ..describe_configs::Request::default()
+    };
+    ask!(client, 4, request => describe_configs::Response<'_>, |r| {
+        let layers = r.results[0].configs[0].synonyms.iter();
+        layers.map(|one| (one.value.as_deref().unwrap_or_default().to_owned(), one.source)).collect()
+    })
+}
+
 async fn set(
     client: &mut Client,
     (kind, name): (i8, &'static str),
@@ -92,12 +113,19 @@ async fn a_nodes_configs_are_shown_and_those_of_topics_can_be_changed() {
     assert_eq!(set(&mut client, own, (retention, Some("6")), false).await, 0);
     let of_own = (0, Some(("6".to_owned(), 2, false)));
     assert_eq!(config(&mut client, 4, own, retention).await, of_own);
+    assert_eq!(config(&mut client, 4, all, retention).await, of_all, "it still holds elsewhere");
+    let of = |layers: &[(&str, i8)]| {
+        layers.iter().map(|(value, source)| ((*value).to_owned(), *source)).collect::<Vec<_>>()
+    };
+    let found = synonyms(&mut client, (TOPIC, "orders"), "retention.ms").await;
+    assert_eq!(found, of(&[("6", 2), ("5", 3), ("604800000", 5)]));
+    assert_eq!(synonyms(&mut client, all, retention).await, of(&[("5", 3)]));
     let topic = (TOPIC, "orders");
     assert_eq!(config(&mut client, 4, topic, "retention.ms").await, of_own);
     for (key, value, code) in [
         ("num.partitions", Some("3"), ErrorCode::InvalidRequest),
         ("no.such.config", Some("3"), ErrorCode::InvalidConfig),
-        (retention, Some("long"), ErrorCode::InvalidConfig),
+        (retention, Some("long"), ErrorCode::InvalidRequest),
     ] {
         assert_eq!(set(&mut client, own, (key, value), false).await, code.code(), "{key}");
     }
@@ -105,6 +133,40 @@ async fn a_nodes_configs_are_shown_and_those_of_topics_can_be_changed() {
         assert_eq!(set(&mut client, owner, (retention, None), false).await, 0);
     }
     assert_eq!(config(&mut client, 4, own, retention).await, week);
+    let connections = (0, Some(("10000".to_owned(), 5, true)));
+    assert_eq!(config(&mut client, 4, own, "max.connections").await, connections);
+    assert_eq!(config(&mut client, 4, own, "node.id").await, (0, Some(("0".to_owned(), 4, true))));
+}
+
+#[tokio::test]
+async fn what_is_not_set_is_taken_back_already_and_what_is_named_twice_is_not_changed() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    for owner in [(TOPIC, "orders"), (BROKER, "0"), (BROKER, "")] {
+        for key in ["no.such.config", "leader.replication.throttled.rate", "num.partitions"] {
+            assert_eq!(set(&mut client, owner, (key, None), false).await, 0, "{owner:?} {key}");
+        }
+    }
+    let missing = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(set(&mut client, (TOPIC, "none"), ("retention.ms", None), false).await, missing);
+    let resource = |name: &'static str| alter_configs::Resource {
+        resource_type: TOPIC,
+        resource_name: name.into(),
+        configs: vec![alter_configs::AlterableConfig {
+            name: "retention.ms".into(),
+            value: Some("5".into()),
+        }],
+    };
+    let request = alter_configs::Request {
+        resources: vec![resource("orders"), resource("orders"), resource("none")],
+        validate_only: false,
+    };
+    let codes = ask!(client, 2, request => alter_configs::Response<'_>, |r| {
+        r.responses.iter().map(|response| response.error_code).collect::<Vec<_>>()
+    });
+    assert_eq!(codes, [42, 42, missing]);
+    let (_, found) = config(&mut client, 4, (TOPIC, "orders"), "retention.ms").await;
+    assert_eq!(found.map(|(_, source, _)| source), Some(5));
 }
 
 #[tokio::test]

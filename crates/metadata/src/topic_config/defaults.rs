@@ -37,6 +37,8 @@ pub struct ConfigEntry {
     pub value: String,
     /// Where the value comes from.
     pub source: Source,
+    /// Every value that was set, and the default, the strongest first: the first one holds.
+    pub layers: Vec<(Source, String)>,
 }
 
 /// What topics get that say nothing themselves, and how that goes together with what they say.
@@ -90,11 +92,11 @@ impl Defaults {
         let of_layer = |(source, layer): &(Source, Layer)| {
             layer.get(&key).map(|value| (*source, value.clone()))
         };
-        let (source, value) = own
-            .map(|value| (Source::Topic, value.clone()))
-            .or_else(|| self.layers.iter().find_map(of_layer))
-            .unwrap_or_else(|| (Source::Default, key.spec().default.to_owned()));
-        ConfigEntry { key, value, source }
+        let mut layers = Vec::from_iter(own.map(|value| (Source::Topic, value.clone())));
+        layers.extend(self.layers.iter().filter_map(of_layer));
+        layers.push((Source::Default, key.spec().default.to_owned()));
+        let (source, value) = layers[0].clone();
+        ConfigEntry { key, value, source, layers }
     }
 }
 

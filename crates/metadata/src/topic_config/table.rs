@@ -193,6 +193,10 @@ topic_configs! {
         "How long compaction leaves a tombstone (a key without a value) readable, in milliseconds.";
     Durability "durability" "log.durability" Kind::Choice(&["fsync", "os"]), "fsync",
         "What an ack means: `fsync`: the batch is on disk and survives a power cut. `os`: it was handed to the operating system; it survives the death of the process, but a power cut may take what was acked in the last seconds.";
+    FlushMessages "flush.messages" "log.flush.interval.messages" Kind::Long { min: 1, max: i64::MAX }, "9223372036854775807",
+        "How many records may be written before they are on disk. Anything but the default puts every batch on disk before it is acked, which is sooner than was asked: as `durability=fsync`, whatever `durability` says.";
+    FlushMs "flush.ms" "log.flush.interval.ms" AGE, "9223372036854775807",
+        "How long a record may be kept before it is on disk, in milliseconds. Anything but the default puts every batch on disk before it is acked, which is sooner than was asked: as `durability=fsync`, whatever `durability` says.";
     MaxMessageBytes "max.message.bytes" "message.max.bytes" Kind::Int { min: 0, max: MESSAGE_BYTES_MAX }, "1048588",
         "The largest batch accepted, in bytes, as it arrives (compressed, with its header).";
     TimestampAfterMaxMs "message.timestamp.after.max.ms" "log.message.timestamp.after.max.ms" AGE, "3600000",

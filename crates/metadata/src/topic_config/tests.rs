@@ -65,6 +65,26 @@ fn values_are_held_to_kafka_s_ranges() {
 }
 
 #[test]
+fn a_bound_to_when_records_are_on_disk_is_kept_by_having_them_there_at_once() {
+    use rafka_storage::Durability;
+
+    let unbounded = i64::MAX.to_string();
+    for (configs, expected) in [
+        (vec![(Key::Durability, "os")], Durability::Os),
+        (vec![(Key::Durability, "os"), (Key::FlushMs, "1000")], Durability::Fsync),
+        (vec![(Key::FlushMessages, "1"), (Key::Durability, "os")], Durability::Fsync),
+        (vec![(Key::Durability, "os"), (Key::FlushMs, &unbounded)], Durability::Os),
+        (vec![(Key::FlushMessages, "1")], Durability::Fsync),
+    ] {
+        let mut config = TopicConfig::default();
+        for (key, value) in &configs {
+            config.set(*key, value).expect("accepted");
+        }
+        assert_eq!(config.log.durability, expected, "{configs:?}");
+    }
+}
+
+#[test]
 fn a_refusal_says_what_would_be_accepted() {
     let message = |name, value| check(name, value).expect_err("refused").to_string();
     assert_eq!(

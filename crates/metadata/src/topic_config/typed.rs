@@ -25,6 +25,23 @@ pub struct TopicConfig {
     pub insync_replicas_min: u32,
     /// Whether a replica that may miss acked records may lead.
     pub unclean_election: bool,
+    /// What the durability of the logs is made of.
+    pub flush: Flush,
+}
+
+/// What "acked" shall mean, and which bounds there are to when records are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flush {
+    durability: Durability,
+    is_bounded_by_count: bool,
+    is_bounded_by_age: bool,
+}
+
+impl Flush {
+    fn durability(self) -> Durability {
+        let is_bounded = self.is_bounded_by_count || self.is_bounded_by_age;
+        if is_bounded { Durability::Fsync } else { self.durability }
+    }
 }
 
 impl Default for TopicConfig {
@@ -37,6 +54,11 @@ impl Default for TopicConfig {
             timestamp_after_max: Duration::from_hours(1),
             insync_replicas_min: 1,
             unclean_election: false,
+            flush: Flush {
+                durability: Durability::Fsync,
+                is_bounded_by_count: false,
+                is_bounded_by_age: false,
+            },
         }
     }
 }
@@ -63,11 +85,13 @@ impl TopicConfig {
             }
             Key::DeleteRetentionMs => self.log.delete_retention = age()?,
             Key::Durability => {
-                self.log.durability = match spec.choice(value)? {
+                self.flush.durability = match spec.choice(value)? {
                     "os" => Durability::Os,
                     _ => Durability::Fsync,
                 };
             }
+            Key::FlushMessages => self.flush.is_bounded_by_count = spec.long(value)? != i64::MAX,
+            Key::FlushMs => self.flush.is_bounded_by_age = spec.long(value)? != i64::MAX,
             Key::MaxMessageBytes => self.message_bytes_max = size()?,
             Key::TimestampAfterMaxMs => self.timestamp_after_max = age()?,
             Key::TimestampBeforeMaxMs => self.timestamp_before_max = age()?,
@@ -89,6 +113,7 @@ impl TopicConfig {
             Key::SegmentMs => self.log.segment_age = age()?,
             Key::UncleanElection => self.unclean_election = spec.boolean(value)?,
         }
+        self.log.durability = self.flush.durability();
         Ok(())
     }
 }
