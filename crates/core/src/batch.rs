@@ -17,7 +17,7 @@ pub use control::{EndMarker, Outcome};
 pub use header::{Attributes, HEADER_LEN, Header, TimestampType};
 pub use record::{Record, RecordView, Records};
 
-use crate::compression;
+use crate::compression::{self, Compression};
 use crate::{ByteSize, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 /// The bytes are not a record batch that we accept. Nothing was kept of them.
@@ -226,6 +226,18 @@ impl Batch {
         let compression = self.header.attributes.compression()?;
         let inflated = compression.inflate(self.records.clone(), limit)?;
         Ok(Records::new(&self.header, inflated))
+    }
+
+    /// The same batch in another codec.
+    ///
+    /// # Errors
+    /// If the records cannot be inflated within `limit`, or the codec fails.
+    pub fn recompressed(&self, compression: Compression, limit: ByteSize) -> Result<Self, Error> {
+        let inflated =
+            self.header.attributes.compression()?.inflate(self.records.clone(), limit)?;
+        let mut header = self.header.clone();
+        header.attributes.set_compression(compression);
+        Self::seal(header, inflated)
     }
 
     /// Gives the batch another producer, epoch and sequence number, before it was ever stored.

@@ -23,6 +23,12 @@ pub(crate) fn validate(
 ) -> Result<(), Error> {
     check_header(batch, config)?;
     let timestamp_max = check_records(batch, config, now)?;
+    if let Some(compression) = config.compression
+        && batch.header.attributes.compression() != Ok(compression)
+    {
+        *batch = batch.recompressed(compression, INFLATED_BYTES_MAX).map_err(damaged)?;
+        check_len(batch, config)?;
+    }
     match config.timestamp_type {
         TimestampType::LogAppendTime => batch.stamp_append_time(now),
         // Look-ups by time rest on this field; some clients get it wrong.
@@ -36,12 +42,7 @@ pub(crate) fn validate(
 
 fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
     let header = &batch.header;
-    let len = ByteSize::of_len(batch.len());
-    if config.message_bytes_max < len {
-        let max = config.message_bytes_max.0;
-        let message = format!("the batch has {} bytes, max.message.bytes is {max}", len.0);
-        return Err(Error::new(ErrorCode::MessageTooLarge, message));
-    }
+    check_len(batch, config)?;
     if header.attributes.is_control() {
         return Err(invalid("clients may not write control batches"));
     }
@@ -63,6 +64,15 @@ fn check_header(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
         return Err(invalid("a batch with a producer id needs an epoch and a sequence number"));
     }
     Ok(())
+}
+
+fn check_len(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
+    let (len, max) = (ByteSize::of_len(batch.len()), config.message_bytes_max);
+    if len <= max {
+        return Ok(());
+    }
+    let message = format!("the batch has {} bytes, max.message.bytes is {}", len.0, max.0);
+    Err(Error::new(ErrorCode::MessageTooLarge, message))
 }
 
 /// Walks over the records and returns their largest timestamp.
@@ -210,6 +220,46 @@ mod tests {
             |batch, _| batch.records = batch.records.slice(..10),
             Some(ErrorCode::CorruptMessage),
         );
+    }
+
+    #[test]
+    fn a_batch_is_stored_in_the_topics_codec_if_it_has_one() {
+        for sent in Compression::ALL {
+            for stored in Compression::ALL {
+                let mut builder = batch::BatchBuilder::new(sent);
+                builder.producer(ProducerId(1), ProducerEpoch(2), 3);
+                for key in ["a", "b"] {
+                    builder.push(NOW, Some(key.as_bytes()), Some(&[0; 500]), &[]);
+                }
+                let before = builder.build().expect("memory does not fail");
+                let config = TopicConfig { compression: Some(stored), ..config() };
+                let mut after = before.clone();
+                validate(&mut after, &config, NOW).expect("it is sound");
+                assert_eq!(after.header.attributes.compression(), Ok(stored));
+                let parsed = Batch::parse(after.to_bytes()).expect("the checksum fits");
+                let records = |batch: &Batch| {
+                    let records = batch.records(INFLATED_BYTES_MAX).expect("sound");
+                    records.collect::<Result<Vec<_>, _>>().expect("sound")
+                };
+                assert_eq!(records(&parsed), records(&before), "{sent:?} as {stored:?}");
+                assert_eq!(parsed.header.base_sequence, 3);
+                if sent == stored {
+                    assert_eq!(
+                        after.records.as_ptr(),
+                        before.records.as_ptr(),
+                        "it passes through"
+                    );
+                }
+            }
+        }
+        let mut builder = batch::BatchBuilder::new(Compression::Zstd);
+        builder.push(NOW, Some(b"key"), Some(&[0; 5000]), &[]);
+        let mut batch = builder.build().expect("memory does not fail");
+        let none = Some(Compression::None);
+        let config =
+            TopicConfig { compression: none, message_bytes_max: ByteSize(1000), ..config() };
+        let error = validate(&mut batch, &config, NOW).expect_err("it grows");
+        assert_eq!(error.code, ErrorCode::MessageTooLarge);
     }
 
     #[test]

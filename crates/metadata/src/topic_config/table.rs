@@ -57,8 +57,10 @@ impl Kind {
             Self::Long { min, max } => format!("a whole number from {min} to {max}"),
             Self::Double { min, max } => format!("a number from {min} to {max}"),
             Self::Boolean => "true or false".to_owned(),
-            Self::Choice([one]) => (*one).to_owned(),
-            Self::Choice(words) => words.join(" or "),
+            Self::Choice([words @ .., last]) if !words.is_empty() => {
+                format!("{} or {last}", words.join(", "))
+            }
+            Self::Choice(words) => words.concat(),
             Self::List(words) => format!("a list of {}", words.join(" and ")),
         }
     }
@@ -187,8 +189,8 @@ const SEGMENT_BYTES_MIN: i32 = 4096;
 topic_configs! {
     CleanupPolicy "cleanup.policy" "log.cleanup.policy" Kind::List(&["delete", "compact"]), "delete",
         "How old records leave: `delete` drops whole segments by age and size, `compact` keeps the last record of each key. Both may be on: `compact,delete`.";
-    CompressionType "compression.type" "compression.type" Kind::Choice(&["producer"]), "producer",
-        "Batches are stored as the producer compressed them. The node never compresses anew, so there is no other value.";
+    CompressionType "compression.type" "compression.type" Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]), "producer",
+        "How batches are stored. `producer`: as the producer compressed them, which costs nothing. Anything else: batches that come otherwise are compressed anew by the node.";
     DeleteRetentionMs "delete.retention.ms" "log.cleaner.delete.retention.ms" AGE, "86400000",
         "How long compaction leaves a tombstone (a key without a value) readable, in milliseconds.";
     Durability "durability" "log.durability" Kind::Choice(&["fsync", "os"]), "fsync",

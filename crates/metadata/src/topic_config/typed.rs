@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rafka_core::ByteSize;
 use rafka_core::batch::TimestampType;
+use rafka_core::compression::Compression;
 use rafka_storage::{Cleanup, Durability, LogSettings};
 
 use super::{InvalidConfig, Key};
@@ -13,6 +14,8 @@ use super::{InvalidConfig, Key};
 pub struct TopicConfig {
     /// How its logs are kept.
     pub log: LogSettings,
+    /// The codec that batches are stored in; `None` for that of the producer.
+    pub compression: Option<Compression>,
     /// The largest batch accepted.
     pub message_bytes_max: ByteSize,
     /// Whose time its records carry.
@@ -48,6 +51,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         Self {
             log: LogSettings::default(),
+            compression: None,
             message_bytes_max: ByteSize(1_048_588),
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max: Duration::from_millis(i64::MAX.cast_unsigned()),
@@ -81,7 +85,14 @@ impl TopicConfig {
                 self.log.cleanup = Cleanup { delete: has("delete"), compact: has("compact") };
             }
             Key::CompressionType => {
-                spec.choice(value)?;
+                self.compression = match spec.choice(value)? {
+                    "uncompressed" => Some(Compression::None),
+                    "gzip" => Some(Compression::Gzip),
+                    "snappy" => Some(Compression::Snappy),
+                    "lz4" => Some(Compression::Lz4),
+                    "zstd" => Some(Compression::Zstd),
+                    _ => None,
+                };
             }
             Key::DeleteRetentionMs => self.log.delete_retention = age()?,
             Key::Durability => {
