@@ -21,6 +21,7 @@ mod restore;
 mod roster;
 mod session;
 mod settings;
+mod undecided;
 mod view;
 
 pub use consumer::ops::{

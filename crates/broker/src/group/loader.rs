@@ -10,6 +10,7 @@ use super::effects::Turn;
 use super::machine::Group;
 use super::offsets::Partition;
 use super::record::{self, Entry, GroupValue, Malformed, OffsetValue};
+use super::undecided::Undecided;
 
 /// More than any batch that the coordinator writes.
 const INFLATED_MAX: ByteSize = ByteSize::mib(64);
@@ -27,7 +28,7 @@ struct Found {
     consumers: consumer::Found,
     offsets: BTreeMap<Partition, OffsetValue>,
     /// Those of transactions that are open.
-    undecided: BTreeMap<ProducerId, BTreeMap<Partition, OffsetValue>>,
+    undecided: Undecided<OffsetValue>,
 }
 
 /// The log holds what this coordinator cannot read. Its groups are not served, lest offsets go
@@ -49,11 +50,9 @@ pub(super) enum LoadError {
 }
 
 impl Found {
-    /// An offset outside of transactions, or of one that is committed: earlier ones count no more.
+    /// An offset outside of transactions: earlier ones count no more.
     fn count(&mut self, partition: Partition, value: Option<OffsetValue>) {
-        for offsets in self.undecided.values_mut() {
-            offsets.remove(&partition);
-        }
+        self.undecided.remove(&partition);
         match value {
             Some(value) => self.offsets.insert(partition, value),
             None => self.offsets.remove(&partition),
@@ -96,12 +95,7 @@ impl Loader {
     /// A transaction has ended, in the log or after it.
     pub(super) fn end_transaction(&mut self, producer: ProducerId, outcome: Outcome) {
         for found in self.groups.values_mut() {
-            let undecided = found.undecided.remove(&producer).unwrap_or_default();
-            for (partition, value) in undecided {
-                if outcome == Outcome::Commit {
-                    found.count(partition, Some(value));
-                }
-            }
+            found.offsets.extend(found.undecided.end(producer, outcome));
         }
     }
 
@@ -109,7 +103,8 @@ impl Loader {
         match entry {
             Entry::Offset { group, partition, value: Some(value) } => {
                 let found = self.groups.entry(group).or_default();
-                found.undecided.entry(producer).or_default().insert(partition, value);
+                // The loader is gone before its memory counts.
+                found.undecided.insert(producer, partition, 0, value);
             }
             // Nobody writes anything else in a transaction.
             other => self.note(other),
@@ -145,8 +140,8 @@ impl Loader {
     pub(super) fn open_transactions(&self) -> BTreeMap<ProducerId, BTreeSet<GroupId>> {
         let mut open: BTreeMap<ProducerId, BTreeSet<GroupId>> = BTreeMap::new();
         for (id, found) in &self.groups {
-            for producer in found.undecided.keys() {
-                open.entry(*producer).or_default().insert(id.clone());
+            for producer in found.undecided.producers() {
+                open.entry(producer).or_default().insert(id.clone());
             }
         }
         open
@@ -159,13 +154,15 @@ impl Loader {
     ) -> BTreeMap<GroupId, Vec<Partition>> {
         let mut left_out = BTreeMap::new();
         for (id, found) in &mut self.groups {
-            let all = std::iter::once(&mut found.offsets).chain(found.undecided.values_mut());
-            let gone =
-                all.flat_map(|offsets| offsets.extract_if(.., |(topic, _), _| is_gone(topic)));
-            let gone: BTreeSet<Partition> = gone.map(|(partition, _)| partition).collect();
-            let gone: Vec<Partition> = gone.into_iter().collect();
+            let all = found.offsets.keys().chain(found.undecided.partitions());
+            let gone: BTreeSet<Partition> =
+                all.filter(|(topic, _)| is_gone(topic)).cloned().collect();
+            for partition in &gone {
+                found.offsets.remove(partition);
+                found.undecided.remove(partition);
+            }
             if !gone.is_empty() {
-                left_out.insert(id.clone(), gone);
+                left_out.insert(id.clone(), gone.into_iter().collect());
             }
         }
         left_out
@@ -179,10 +176,8 @@ impl Loader {
             for (partition, value) in found.offsets {
                 group.restore_offset(partition, value, turn);
             }
-            for (producer, offsets) in found.undecided {
-                for (partition, value) in offsets {
-                    group.restore_undecided(producer, partition, value, turn);
-                }
+            for (producer, partition, value) in found.undecided.into_offsets() {
+                group.restore_undecided(producer, partition, value, turn);
             }
             if let Some(value) = found.value {
                 group.restore(value, turn);

@@ -17,14 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_core::{ErrorCode, GroupId, ProducerId, Time};
+use rafka_core::{ErrorCode, GroupId, Time};
 
 use super::consumer::{Consumers, Persisting};
 use super::effects::{Append, Reply, Ticket, Turn, Waiter};
-use super::offsets::{Commit, Deletion, DeletionReason, Offsets};
+use super::offsets::{Commit, Deletion, DeletionReason, Entry, Offsets};
 use super::ops::{GroupState, Within};
 use super::record::Record;
 use super::roster::Roster;
+use super::undecided::Undecided;
 
 /// One group.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(super) struct Group {
     pub(super) subscribed: Option<BTreeSet<String>>,
     pub(super) offsets: Offsets,
     /// Offsets that count once the transactions of these producers are committed.
-    pub(super) undecided: BTreeMap<ProducerId, Offsets>,
+    pub(super) undecided: Undecided<Entry>,
     /// Until when an empty group that had members keeps its offsets.
     pub(super) kept_until: Time,
     /// When to look next for something to forget.
@@ -127,7 +128,7 @@ impl Group {
             sync_by: None,
             subscribed: None,
             offsets: Offsets::default(),
-            undecided: BTreeMap::new(),
+            undecided: Undecided::default(),
             kept_until: Time::default(),
             expiry_at: None,
             is_recorded: false,
@@ -169,8 +170,8 @@ impl Group {
         let consumers = self.consumers.as_ref().map_or(0, |consumers| consumers.bytes());
         let leftovers: usize = self.leftovers.iter().map(|key| key.len() + 64).sum();
         let members = self.roster.bytes() + consumers + pending + leftovers;
-        let undecided: usize = self.undecided.values().map(|it| 64 + it.bytes()).sum();
-        GROUP_BYTES + self.id.as_str().len() + self.offsets.bytes() + undecided + members
+        let offsets = self.offsets.bytes() + self.undecided.bytes();
+        GROUP_BYTES + self.id.as_str().len() + offsets + members
     }
 
     /// When [`Group::tick`] has something to do.

@@ -98,7 +98,7 @@ impl Offsets {
     }
 }
 
-fn entry_bytes(partition: &Partition, entry: &Entry) -> usize {
+pub(super) fn entry_bytes(partition: &Partition, entry: &Entry) -> usize {
     OVERHEAD_BYTES + partition.0.as_str().len() + entry.committed.metadata.len()
 }
 
@@ -210,36 +210,36 @@ impl Group {
     ) {
         match (result, commit.within) {
             (Err(code), _) => refuse(&mut commit.results, code),
-            (Ok(()), None) => self.count(commit.entries),
+            (Ok(()), None) => self.count_last(commit.entries),
             (Ok(()), Some(CommitWithin { producer, ended: None })) => {
-                let undecided = self.undecided.entry(producer).or_default();
                 for (partition, entry) in commit.entries {
-                    undecided.insert(partition, entry);
+                    let bytes = entry_bytes(&partition, &entry);
+                    self.undecided.insert(producer, partition, bytes, entry);
                 }
             }
             (Ok(()), Some(CommitWithin { ended: Some(Outcome::Commit), .. })) => {
-                self.count(commit.entries);
+                self.count_last(commit.entries);
             }
             (Ok(()), Some(CommitWithin { ended: Some(Outcome::Abort), .. })) => {}
         }
         turn.reply(Reply::Offsets(commit.waiter, Ok(commit.results)));
     }
 
-    /// From now on the group has come so far.
-    fn count(&mut self, entries: impl IntoIterator<Item = (Partition, Entry)>) {
-        for (partition, entry) in entries {
+    /// From now on the group has come so far: it is what the log says last.
+    fn count_last(&mut self, entries: Vec<(Partition, Entry)>) {
+        for (partition, _) in &entries {
             // What a transaction wrote before it will not take it back.
-            self.drop_undecided(&partition);
+            self.undecided.remove(partition);
+        }
+        self.count(entries);
+    }
+
+    /// From now on the group has come so far.
+    fn count(&mut self, entries: Vec<(Partition, Entry)>) {
+        for (partition, entry) in entries {
             self.expire_by(&partition, &entry);
             self.offsets.insert(partition, entry);
         }
-    }
-
-    fn drop_undecided(&mut self, partition: &Partition) {
-        self.undecided.retain(|_, offsets| {
-            offsets.remove(partition);
-            !offsets.is_empty()
-        });
     }
 
     /// A producer's transaction has ended, and that is durable.
@@ -256,10 +256,8 @@ impl Group {
                 within.ended = Some(outcome);
             }
         }
-        let undecided = self.undecided.remove(&producer);
-        if let Some(undecided) = undecided.filter(|_| outcome == Outcome::Commit) {
-            self.count(undecided.entries);
-        }
+        let counting = self.undecided.end(producer, outcome);
+        self.count(counting);
         self.plan_expiry(turn.now);
     }
 
@@ -288,8 +286,7 @@ impl Group {
             Some(partitions) if is_dead => partitions.iter().map(nothing).collect(),
             None => {
                 let known = self.offsets.iter().map(|(at, _)| at);
-                let undecided = self.undecided.values().flat_map(Offsets::iter).map(|(at, _)| at);
-                let undecided = undecided.filter(|_| fetch.require_stable);
+                let undecided = self.undecided.partitions().filter(|_| fetch.require_stable);
                 known.chain(undecided).collect::<BTreeSet<_>>().into_iter().map(fetched).collect()
             }
             Some(partitions) => partitions.iter().map(fetched).collect(),
@@ -298,7 +295,7 @@ impl Group {
 
     /// Whether an open transaction may change how far the group has come there.
     pub(super) fn is_undecided(&self, partition: &Partition) -> bool {
-        self.undecided.values().any(|offsets| offsets.get(partition).is_some())
+        self.undecided.contains(partition)
             || self.writes.values().any(|write| {
                 let Write::Commit(Commit { within: Some(_), entries, .. }) = write else {
                     return false;
@@ -389,7 +386,7 @@ impl Group {
         if result.is_ok() || is_topic_gone {
             for partition in &partitions {
                 self.offsets.remove(partition);
-                self.drop_undecided(partition);
+                self.undecided.remove(partition);
             }
         }
         self.plan_expiry(turn.now);
@@ -419,8 +416,8 @@ impl Group {
         &self,
         wanted: impl Fn(&Partition) -> bool,
     ) -> BTreeSet<Partition> {
-        let undecided = self.undecided.values().flat_map(Offsets::iter);
-        let durable = self.offsets.iter().chain(undecided).map(|(partition, _)| partition);
+        let durable = self.offsets.iter().map(|(partition, _)| partition);
+        let durable = durable.chain(self.undecided.partitions());
         let all = durable.chain(self.committing().map(|(partition, _)| partition));
         all.filter(|partition| wanted(partition)).cloned().collect()
     }

@@ -8,7 +8,7 @@ use rafka_core::{ProducerId, Time, Timestamp};
 use super::Settings;
 use super::effects::{Ticket, Turn};
 use super::machine::{Group, Preparing, State, Write};
-use super::offsets::{Entry, Partition};
+use super::offsets::{Entry, Partition, entry_bytes};
 use super::ops::Protocol;
 use super::record::{self, GroupValue, MemberValue, OffsetValue};
 use super::roster::{Member, Profile};
@@ -103,7 +103,9 @@ impl Group {
         value: OffsetValue,
         turn: &Turn<'_>,
     ) {
-        self.undecided.entry(producer).or_default().insert(partition, entry(value, turn));
+        let entry = entry(value, turn);
+        let bytes = entry_bytes(&partition, &entry);
+        self.undecided.insert(producer, partition, bytes, entry);
     }
 }
 

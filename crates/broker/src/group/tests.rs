@@ -180,7 +180,7 @@ impl Bench {
         for record in &append.records {
             let mut builder = BatchBuilder::new(Compression::None);
             if let Some(Within { producer, epoch, .. }) = append.within {
-                builder.producer(producer, epoch, -1);
+                builder.producer(producer, epoch, 0);
                 builder.transactional();
             }
             builder.push(self.timestamp, Some(&record.key), record.value.as_deref(), &[]);

@@ -30,8 +30,9 @@ const WRITE_OVERHEAD_BYTES: usize = 1024;
 /// Records beyond this go into another batch of the same write.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// What coordinators write on behalf of producers has no sequence number.
-const NO_SEQUENCE: i32 = -1;
+/// What coordinators write on behalf of producers has no sequence number of theirs. Kafka writes 0 and
+/// looks at none.
+const NO_SEQUENCE: i32 = 0;
 
 /// How long writes may take to arrive once the coordinator stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,5 +1,7 @@
 //! Many members come and go, fall silent, commit, while the log fails and coordinators change.
 
+use std::collections::BTreeSet;
+
 use rafka_core::rng::RngExt as _;
 
 use super::*;
@@ -45,8 +47,14 @@ struct Fuzz {
     clients: Vec<Client>,
     /// Everyone who was promised an answer and has not got it.
     unanswered: Vec<Waiter>,
-    /// Commits on their way, with what they commit.
-    commits: Vec<(Waiter, Vec<Claim>)>,
+    /// Commits on their way, with what they commit and in whose transaction.
+    commits: Vec<(Waiter, Option<i64>, Vec<Claim>)>,
+    /// What was acknowledged within each open transaction.
+    open: BTreeMap<i64, Vec<Claim>>,
+    /// Every offset that was sent within each open transaction.
+    sent: BTreeMap<i64, Vec<i64>>,
+    /// The offsets of aborted transactions, which nobody may ever see.
+    aborted: BTreeSet<i64>,
     /// The newest acknowledged offset of each topic.
     acked: BTreeMap<&'static str, i64>,
     next_offset: i64,
@@ -73,6 +81,9 @@ impl Fuzz {
             clients,
             unanswered: Vec::new(),
             commits: Vec::new(),
+            open: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            aborted: BTreeSet::new(),
             acked: BTreeMap::new(),
             next_offset: 0,
             generation: 0,
@@ -85,7 +96,8 @@ impl Fuzz {
             let chosen = self.rng.random_range(0..self.clients.len());
             match self.rng.random_range(0..100) {
                 0..20 => self.join(chosen),
-                20..25 => self.transact(),
+                20..24 => self.commit_within(chosen),
+                24..25 => self.end_transaction(),
                 25..45 => self.sync(chosen),
                 45..55 => self.beat(chosen),
                 55..68 => self.commit(chosen),
@@ -139,21 +151,43 @@ impl Fuzz {
         }
     }
 
-    /// A producer commits offsets in its transaction, or ends it.
-    fn transact(&mut self) {
-        let producer = self.rng.random_range(1..3);
-        if self.rng.random_bool(0.3) {
-            // Its marker comes behind all that is on its way.
-            self.bench.settle();
-            let is_committed = self.rng.random_bool(0.5);
-            self.bench.end(producer, if is_committed { Outcome::Commit } else { Outcome::Abort });
-            return;
+    /// A producer commits offsets in its transaction.
+    fn commit_within(&mut self, chosen: usize) {
+        let (offsets, claims) = self.some_offsets();
+        let client = &self.clients[chosen];
+        let instance = client.instance.clone();
+        let order = if self.rng.random_bool(0.5) {
+            commit("", -1, &offsets)
+        } else {
+            CommitOffsets { instance, ..commit(&client.member, client.generation, &offsets) }
+        };
+        let producer = self.rng.random_range(1..=3);
+        let sent = offsets.iter().map(|(_, offset)| *offset);
+        self.sent.entry(producer).or_default().extend(sent);
+        let waiter = self.bench.commit_within(producer, order);
+        self.commits.push((waiter, Some(producer), claims));
+    }
+
+    /// Its marker comes behind all that is on its way.
+    fn end_transaction(&mut self) {
+        self.bench.settle();
+        self.listen();
+        let producer = self.rng.random_range(1..=3);
+        let outcome = if self.rng.random_bool(0.6) { Outcome::Commit } else { Outcome::Abort };
+        self.bench.end(producer, outcome);
+        let claims = self.open.remove(&producer).unwrap_or_default();
+        let sent = self.sent.remove(&producer).unwrap_or_default();
+        match outcome {
+            Outcome::Abort => self.aborted.extend(sent),
+            // Later offsets are larger: whatever was said last counts.
+            Outcome::Commit => {
+                for Claim { topic, offset } in claims {
+                    let Some(offset) = offset else { continue };
+                    let acked = self.acked.entry(topic).or_insert(offset);
+                    *acked = offset.max(*acked);
+                }
+            }
         }
-        self.next_offset += 1;
-        let topic = TOPICS[self.rng.random_range(0..TOPICS.len())];
-        let waiter =
-            self.bench.commit_within(producer, commit("", -1, &[(topic, self.next_offset)]));
-        self.unanswered.push(waiter);
     }
 
     fn leave(&mut self, chosen: usize) {
@@ -164,8 +198,7 @@ impl Fuzz {
         self.bench.act(|group, turn| group.leave(&leaving, turn)).ok();
     }
 
-    fn commit(&mut self, chosen: usize) {
-        let client = &self.clients[chosen];
+    fn some_offsets(&mut self) -> (Vec<(&'static str, i64)>, Vec<Claim>) {
         let mut offsets = Vec::new();
         for topic in TOPICS {
             if self.rng.random_bool(0.5) {
@@ -175,6 +208,12 @@ impl Fuzz {
         }
         let claims =
             offsets.iter().map(|(topic, offset)| Claim { topic, offset: Some(*offset) }).collect();
+        (offsets, claims)
+    }
+
+    fn commit(&mut self, chosen: usize) {
+        let (offsets, claims) = self.some_offsets();
+        let client = &self.clients[chosen];
         let is_operator = self.rng.random_bool(0.1);
         let waiter = self.bench.commit(if is_operator {
             commit("", -1, &offsets)
@@ -182,7 +221,7 @@ impl Fuzz {
             let instance = client.instance.clone();
             CommitOffsets { instance, ..commit(&client.member, client.generation, &offsets) }
         });
-        self.commits.push((waiter, claims));
+        self.commits.push((waiter, None, claims));
     }
 
     /// An operator deletes something.
@@ -211,7 +250,8 @@ impl Fuzz {
 
     fn disclaim(&mut self, is_gone: impl Fn(&str) -> bool) {
         self.acked.retain(|topic, _| !is_gone(topic));
-        let claims = self.commits.iter_mut().flat_map(|(_, claims)| claims);
+        let claims = self.commits.iter_mut().flat_map(|(_, _, claims)| claims);
+        let claims = claims.chain(self.open.values_mut().flatten());
         claims.filter(|claim| is_gone(claim.topic)).for_each(|claim| claim.offset = None);
     }
 
@@ -250,13 +290,18 @@ impl Fuzz {
             }
         }
         let commits = std::mem::take(&mut self.commits);
-        for (waiter, claims) in commits {
+        for (waiter, producer, claims) in commits {
             match self.bench.answer(waiter) {
-                None => self.commits.push((waiter, claims)),
+                None => self.commits.push((waiter, producer, claims)),
                 Some(Reply::Offsets(_, Ok(results))) => {
                     let done = claims.into_iter().zip(results).filter(|(_, r)| r.result.is_ok());
-                    self.acked
-                        .extend(done.filter_map(|(claim, _)| Some((claim.topic, claim.offset?))));
+                    let done = done.map(|(claim, _)| claim);
+                    match producer {
+                        Some(producer) => self.open.entry(producer).or_default().extend(done),
+                        None => self
+                            .acked
+                            .extend(done.filter_map(|claim| Some((claim.topic, claim.offset?)))),
+                    }
                 }
                 Some(_) => {}
             }
@@ -308,6 +353,11 @@ impl Fuzz {
                 let is_kept = found.is_some_and(|found| *offset <= found);
                 assert!(is_kept, "{topic} was {offset}, is {found:?}");
             }
+        }
+        for topic in TOPICS {
+            let found = self.bench.committed(topic);
+            let is_aborted = found.is_some_and(|found| self.aborted.contains(&found));
+            assert!(!is_aborted, "{topic} is {found:?}, which was aborted");
         }
         if !self.bench.is_writing() && self.bench.group.leftovers.is_empty() {
             self.check_log();

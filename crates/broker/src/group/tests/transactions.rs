@@ -83,6 +83,23 @@ fn the_last_word_in_the_log_counts() {
 }
 
 #[test]
+fn who_is_committed_first_takes_nothing_from_what_was_said_after_it() {
+    for outcome in [Outcome::Commit, Outcome::Abort] {
+        let mut bench = Bench::new();
+        bench.committed_within(7, &[("t", 5)]);
+        bench.committed_within(8, &[("t", 6)]);
+        bench.end(7, Outcome::Commit);
+        assert_eq!(bench.committed("t"), Some(5));
+        assert!(bench.is_unstable("t"), "the other transaction is open");
+        bench.check_log();
+        bench.end(8, outcome);
+        let expected = if outcome == Outcome::Commit { 6 } else { 5 };
+        assert_eq!((bench.committed("t"), bench.is_unstable("t")), (Some(expected), false));
+        bench.check_log();
+    }
+}
+
+#[test]
 fn topics_and_groups_that_go_take_them_along() {
     let mut bench = Bench::new();
     bench.committed_within(7, &[("t", 5), ("u", 6)]);
