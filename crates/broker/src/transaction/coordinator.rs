@@ -122,21 +122,52 @@ impl Coordinator {
     /// Dropped, the partitions may still be added.
     pub async fn add_partitions(&self, add: AddPartitions) -> Result<Vec<PartitionResult>, Error> {
         check_id(&add.id)?;
+        let results = self.existing(&add);
+        if results.iter().all(|result| result.result.is_ok()) {
+            self.add(&add.id, add.producer, &add.partitions).await?;
+        }
+        Ok(results)
+    }
+
+    /// Whether partitions are part of the producer's open transaction: Kafka's code 120 if not. One
+    /// result for each partition, in their order: if one does not exist, the others are not looked at.
+    ///
+    /// # Errors
+    /// As all, and Kafka's codes 49 and 90.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn verify_partitions(
+        &self,
+        asked: AddPartitions,
+    ) -> Result<Vec<PartitionResult>, Error> {
+        check_id(&asked.id)?;
+        let mut results = self.existing(&asked);
+        if results.iter().all(|result| result.result.is_ok()) {
+            let AddPartitions { id, producer, partitions } = asked;
+            let verify = |reply| Op::Verify { producer, partitions, reply };
+            let known = self.ask(&id, verify).await?.map_err(|code| failed(&id, code))?;
+            for (result, is_known) in results.iter_mut().zip(known) {
+                result.result = is_known.then_some(()).ok_or(ErrorCode::TransactionAbortable);
+            }
+        }
+        Ok(results)
+    }
+
+    /// Which of the partitions exist. If one does not, nothing is to be done with the others.
+    fn existing(&self, asked: &AddPartitions) -> Vec<PartitionResult> {
         let exists: Vec<bool> =
-            add.partitions.iter().map(|it| self.surroundings.has_partition(it)).collect();
+            asked.partitions.iter().map(|it| self.surroundings.has_partition(it)).collect();
         let are_all = exists.iter().all(|exists| *exists);
-        let result = |((topic, partition), exists): (Partition, bool)| {
+        let result = |((topic, partition), exists): (&Partition, &bool)| {
             let result = match (are_all, exists) {
                 (true, _) => Ok(()),
                 (false, true) => Err(ErrorCode::OperationNotAttempted),
                 (false, false) => Err(ErrorCode::UnknownTopicOrPartition),
             };
-            PartitionResult { topic, partition, result }
+            PartitionResult { topic: topic.clone(), partition: *partition, result }
         };
-        if are_all {
-            self.add(&add.id, add.producer, &add.partitions).await?;
-        }
-        Ok(add.partitions.into_iter().zip(exists).map(result).collect())
+        asked.partitions.iter().zip(&exists).map(result).collect()
     }
 
     /// Makes the partition that holds the offsets of a group part of the producer's transaction.
@@ -266,7 +297,7 @@ impl Coordinator {
                     .ask(id, |reply| Op::Verify { producer, partitions, reply })
                     .await?
                     .map_err(|code| failed(id, code))?;
-                let outside = || failed(id, ErrorCode::InvalidTxnState);
+                let outside = || failed(id, ErrorCode::TransactionAbortable);
                 Ok(known.into_iter().map(|it| it.then_some(()).ok_or_else(outside)).collect())
             }
         }

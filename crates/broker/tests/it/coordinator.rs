@@ -176,7 +176,7 @@ async fn a_partition_that_was_not_added_takes_no_batch_by_the_older_rules() {
     let topic = node.create_topic("orders", 2, &[]).await;
     let producer = init(&node).await;
     let stray = write(&node, &topic, producer, (0, 0), V1).await;
-    assert_eq!(code(&stray), Some(ErrorCode::InvalidTxnState));
+    assert_eq!(code(&stray), Some(ErrorCode::TransactionAbortable));
     let missing = (TopicName::new("none").expect("a valid name"), P0);
     let partitions = vec![missing, (topic.clone(), P0)];
     let order = AddPartitions { id: ID.to_owned(), producer, partitions };

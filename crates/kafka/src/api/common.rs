@@ -110,6 +110,11 @@ pub(super) fn before_fencing(code: ErrorCode) -> ErrorCode {
     if code == ErrorCode::ProducerFenced { ErrorCode::InvalidProducerEpoch } else { code }
 }
 
+/// What clients are told that do not know that a transaction can be aborted after any error.
+pub(super) fn before_abortable(code: ErrorCode) -> ErrorCode {
+    if code == ErrorCode::TransactionAbortable { ErrorCode::InvalidTxnState } else { code }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,9 @@ pub(super) const API: Api = Api { key: ApiKey::Produce, versions: 3..=13, advert
 /// the transaction (KIP-890).
 const V2_FROM: i16 = 12;
 
+/// From here on clients know that a transaction can be aborted after any error.
+const ABORTABLE_FROM: i16 = 11;
+
 const TIMEOUT_MAX: Duration = Duration::from_mins(10);
 
 /// A batch stays where it came if it is at least this share of its frame: the storage counts the
@@ -109,7 +112,7 @@ async fn answer(context: Context, topics: Vec<Topic>, pending: Pending) -> Resul
                 Slot::Refused(error) => Err(error),
                 Slot::Sent => acks.next().expect("an answer to each batch").result,
             };
-            answered(index, result)
+            answered(index, told(context.version, result))
         });
         TopicProduceResponse {
             name: topic.name.into(),
@@ -134,6 +137,16 @@ async fn unanswered(topics: Vec<Topic>, pending: Pending) -> Result<Answer, Clos
         Some(error) => Err(Closed::Unanswered(error)),
         None => Ok(Answer::Nothing),
     }
+}
+
+/// The outcome in words that clients of this version know.
+fn told(version: i16, result: Result<Appended, Error>) -> Result<Appended, Error> {
+    result.map_err(|error| {
+        if ABORTABLE_FROM <= version {
+            return error;
+        }
+        Error { code: common::before_abortable(error.code), ..error }
+    })
 }
 
 fn answered(index: i32, result: Result<Appended, Error>) -> PartitionProduceResponse<'static> {

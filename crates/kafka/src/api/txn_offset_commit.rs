@@ -14,6 +14,10 @@ use crate::gateway::Gateway;
 
 pub(super) const API: Api = Api::new(ApiKey::TxnOffsetCommit, 0..=5);
 
+/// Older clients may crash while a coordinator is loading (KAFKA-7296).
+const LOADING_FROM: i16 = 2;
+/// From here on clients know that a transaction can be aborted after any error.
+const ABORTABLE_FROM: i16 = 4;
 /// From here on by the rules of transaction version 2 (KIP-890).
 const V2_FROM: i16 = 5;
 
@@ -24,7 +28,7 @@ pub(super) async fn answer(
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
     let committed = commit(gateway, context, &request).await;
-    let failed = committed.as_ref().err().copied();
+    let failed = committed.as_ref().err().map(|code| told(context.version, *code));
     let mut results = committed.unwrap_or_default().into_iter();
     let topics = request.topics.iter().map(|topic| {
         let is_valid = TopicName::new(&topic.name).is_ok();
@@ -43,6 +47,16 @@ pub(super) async fn answer(
         ResponseTopic { name: topic.name.clone(), partitions }
     });
     context.answer(&Response { topics: topics.collect(), ..Response::default() })
+}
+
+fn told(version: i16, code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::CoordinatorLoadInProgress if version < LOADING_FROM => {
+            ErrorCode::CoordinatorNotAvailable
+        }
+        code if version < ABORTABLE_FROM => common::before_abortable(code),
+        code => code,
+    }
 }
 
 async fn commit(

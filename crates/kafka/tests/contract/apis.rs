@@ -135,6 +135,29 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
                 && 0 <= r.producer_id
                 && r.producer_epoch == 0)
         }
+        ApiKey::AddPartitionsToTxn if 4 <= version => {
+            let topic = add_partitions_to_txn::Topic { name: "orders".into(), partitions: vec![0] };
+            let transaction = |verify_only| add_partitions_to_txn::Transaction {
+                transactional_id: "nobody".into(),
+                producer_id: 0,
+                producer_epoch: 0,
+                verify_only,
+                topics: vec![topic.clone()],
+            };
+            let request = add_partitions_to_txn::Request {
+                transactions: vec![transaction(false), transaction(true)],
+                ..add_partitions_to_txn::Request::default()
+            };
+            ask!(request, add_partitions_to_txn::Response<'_>, |r| {
+                let unknown = ErrorCode::InvalidProducerIdMapping.code();
+                let mut results = r.results_by_transaction.iter();
+                r.results_by_transaction.len() == 2
+                    && results.all(|one| {
+                        let result = &one.topic_results[0].results_by_partition[0];
+                        result.partition_error_code == unknown
+                    })
+            })
+        }
         ApiKey::AddPartitionsToTxn => {
             let topic = add_partitions_to_txn::Topic { name: "orders".into(), partitions: vec![0] };
             let request = add_partitions_to_txn::Request {

@@ -294,7 +294,11 @@ async fn offsets_count_when_the_transaction_is_committed() {
             let offset = i64::from(version) * 10 + i64::from(is_committed);
             if version < 5 {
                 let early = commit_offset(&mut client, version, producer, offset).await;
-                assert_eq!(early, ErrorCode::InvalidTxnState.code(), "it was not told of");
+                let refusal = match version {
+                    0..4 => ErrorCode::InvalidTxnState,
+                    _ => ErrorCode::TransactionAbortable,
+                };
+                assert_eq!(early, refusal.code(), "it was not told of");
                 assert_eq!(add_offsets(&mut client, version, producer).await, 0);
             }
             assert_eq!(commit_offset(&mut client, version, producer, offset).await, 0);
@@ -321,4 +325,55 @@ async fn offsets_count_when_the_transaction_is_committed() {
     let stale = (producer.0, producer.1 - 1);
     let late = commit_offset(&mut client, 5, stale, 99).await;
     assert_eq!(late, ErrorCode::InvalidProducerEpoch.code());
+}
+
+/// Adds a partition of `orders` as brokers do for each other, or asks whether it was added.
+async fn add_batched(
+    client: &mut Client,
+    version: i16,
+    (producer_id, producer_epoch): (i64, i16),
+    (partition, verify_only): (i32, bool),
+) -> i16 {
+    fn code(version: i16, frame: &bytes::Bytes) -> i16 {
+        let answer: add_partitions_to_txn::Response<'_> = body(version, frame);
+        assert_eq!((answer.error_code, answer.results_by_transaction.len()), (0, 1));
+        let result = &answer.results_by_transaction[0];
+        assert_eq!(result.transactional_id, ID);
+        result.topic_results[0].results_by_partition[0].partition_error_code
+    }
+    let topic = add_partitions_to_txn::Topic { name: "orders".into(), partitions: vec![partition] };
+    let request = add_partitions_to_txn::Request {
+        transactions: vec![add_partitions_to_txn::Transaction {
+            transactional_id: ID.into(),
+            producer_id,
+            producer_epoch,
+            verify_only,
+            topics: vec![topic],
+        }],
+        ..add_partitions_to_txn::Request::default()
+    };
+    let frame = settled(client, version, &request, code).await;
+    code(version, &frame)
+}
+
+#[tokio::test]
+async fn what_is_outside_of_a_transaction_is_told_in_words_that_the_client_knows() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let mut producer = init(&mut client, 5).await;
+    let abortable = ErrorCode::TransactionAbortable.code();
+    for version in [4, 5] {
+        assert_eq!(write_as(&mut client, 10, producer, 0).await, ErrorCode::InvalidTxnState.code());
+        assert_eq!(write_as(&mut client, 11, producer, 0).await, abortable);
+        let verify = (0, true);
+        assert_eq!(add_batched(&mut client, version, producer, verify).await, abortable);
+        assert_eq!(add_batched(&mut client, version, producer, (0, false)).await, 0);
+        assert_eq!(add_batched(&mut client, version, producer, verify).await, 0);
+        assert_eq!(add_batched(&mut client, version, producer, (1, true)).await, abortable);
+        let fenced = (producer.0, producer.1 - 1);
+        let code = add_batched(&mut client, version, fenced, verify).await;
+        assert_eq!(code, ErrorCode::ProducerFenced.code());
+        assert_eq!(write_as(&mut client, 11, producer, 0).await, 0);
+        producer = end_v2(&mut client, producer, true).await;
+    }
 }
