@@ -12,6 +12,7 @@ use crate::exit::Outcome;
 mod consume;
 mod e2e;
 mod idle;
+mod kafka;
 mod load;
 mod pace;
 mod payload;
@@ -60,6 +61,9 @@ pub(crate) struct Options {
     /// What "acked" means: on disk, handed to the system, or both in turn.
     #[arg(long, value_enum, value_name = "KIND", default_value_t = Durabilities::Fsync)]
     pub(crate) durability: Durabilities,
+    /// Which protocol is spoken with the node. With `both` they take turns in each round.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Protocols::Grpc)]
+    pub(crate) protocol: Protocols,
     /// Bytes of a batch, which is also a request.
     #[arg(long, value_name = "BYTES", default_value = "64 KiB")]
     pub(crate) batch: ByteSize,
@@ -92,6 +96,52 @@ impl Durabilities {
             Self::Both => &["fsync", "os"],
         }
     }
+}
+
+/// Which protocols are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocols {
+    /// The native one.
+    Grpc,
+    /// Kafka's.
+    Kafka,
+    /// One after the other in each round.
+    Both,
+}
+
+/// What is spoken with the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Grpc,
+    Kafka,
+}
+
+impl Protocol {
+    /// What it is called, measured over the one protocol or the other.
+    fn of(self, grpc: &'static str, kafka: &'static str) -> &'static str {
+        match self {
+            Self::Grpc => grpc,
+            Self::Kafka => kafka,
+        }
+    }
+}
+
+impl Protocols {
+    fn each(self) -> &'static [Protocol] {
+        match self {
+            Self::Grpc => &[Protocol::Grpc],
+            Self::Kafka => &[Protocol::Kafka],
+            Self::Both => &[Protocol::Grpc, Protocol::Kafka],
+        }
+    }
+}
+
+/// Everything that is measured in a round, in its order.
+fn each(options: &Options) -> impl Iterator<Item = (Protocol, &'static str)> {
+    let durabilities = options.durability.each();
+    let protocols = options.protocol.each().iter();
+    protocols.flat_map(|protocol| durabilities.iter().map(|durability| (*protocol, *durability)))
 }
 
 /// Runs a benchmark.

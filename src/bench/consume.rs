@@ -12,12 +12,13 @@ use rafka_proto::v1::{FetchPartition, FetchRequest};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
+use super::kafka::{self, Fetched, Place};
 use super::load::{self, Load};
 use super::payload::Batches;
 use super::produce::WARM_UP;
 use super::report::{Measured, Report, Round, Sample};
-use super::target::Target;
-use super::{Options, probe};
+use super::target::{Connection, Target};
+use super::{Options, Protocol, probe};
 use crate::cli::Global;
 use crate::exit::Outcome;
 
@@ -41,11 +42,11 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         let _progress = out.progress(&format!("round {number} of {}", options.rounds));
         let limits = probe::run(options.connections, bench.target.dir(), &bench.clock).await?;
         let mut samples = Vec::new();
-        for durability in options.durability.each() {
+        for (protocol, durability) in super::each(options) {
             let topic = format!("bench-{durability}-{number}");
             bench.target.create(&topic, options.partitions, durability).await?;
-            let tail = bench.tail(&topic, durability).await?;
-            let start = bench.start(&topic, durability).await?;
+            let tail = bench.tail(&topic, (protocol, durability)).await?;
+            let start = bench.start(&topic, (protocol, durability)).await?;
             bench.target.delete(&topic).await?;
             samples.extend([tail, start].map(|found| Sample::new(&found, options.size, &limits)));
         }
@@ -65,8 +66,12 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Reads along while others write.
-    async fn tail(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
-        let producers = self.target.connections(self.options.connections).await?;
+    async fn tail(
+        &self,
+        topic: &str,
+        (protocol, durability): (Protocol, &'static str),
+    ) -> anyhow::Result<Measured> {
+        let producers = self.target.connections(protocol, self.options.connections).await?;
         let counted_from = self.clock.now() + WARM_UP;
         let span = Duration::from_secs(self.options.seconds);
         let load = Load {
@@ -79,34 +84,40 @@ impl Bench<'_> {
             end: counted_from + span,
             clock: Arc::clone(&self.clock),
         };
-        let mut readers = Readers::start(self, topic, false).await?;
+        let mut readers = Readers::start(self, topic, protocol, false).await?;
         let counted = async {
             tokio::time::sleep(WARM_UP).await;
             let before = (readers.records.load(Ordering::Relaxed), self.target.usage());
             tokio::time::sleep(span).await;
             (before, (readers.records.load(Ordering::Relaxed), self.target.usage()))
         };
-        let (written, (before, after)) = tokio::join!(load::run(&load, &producers), counted);
+        let (written, (before, after)) = tokio::join!(load::run(&load, producers), counted);
         written?;
         readers.stop.store(true, Ordering::Relaxed);
         readers.tasks.shutdown().await;
         let records = after.0 - before.0;
         let usage = before.1.zip(after.1);
-        Ok(Measured { what: "tail", durability, records, span, latency: None, usage })
+        let what = protocol.of("tail", "kafka tail");
+        Ok(Measured { what, durability, records, span, latency: None, usage })
     }
 
     /// Reads everything that is there, from the first record on.
-    async fn start(&self, topic: &str, durability: &'static str) -> anyhow::Result<Measured> {
+    async fn start(
+        &self,
+        topic: &str,
+        (protocol, durability): (Protocol, &'static str),
+    ) -> anyhow::Result<Measured> {
         let before = self.target.usage();
         let start = self.clock.now();
-        let mut readers = Readers::start(self, topic, true).await?;
+        let mut readers = Readers::start(self, topic, protocol, true).await?;
         while let Some(ended) = readers.tasks.join_next().await {
             ended.context("a reader's task failed")??;
         }
         let span = self.clock.now() - start;
         let records = readers.records.load(Ordering::Relaxed);
         let usage = before.zip(self.target.usage());
-        Ok(Measured { what: "start", durability, records, span, latency: None, usage })
+        let what = protocol.of("start", "kafka start");
+        Ok(Measured { what, durability, records, span, latency: None, usage })
     }
 }
 
@@ -118,15 +129,30 @@ struct Readers {
 }
 
 impl Readers {
-    async fn start(bench: &Bench<'_>, topic: &str, until_end: bool) -> anyhow::Result<Self> {
+    async fn start(
+        bench: &Bench<'_>,
+        topic: &str,
+        protocol: Protocol,
+        until_end: bool,
+    ) -> anyhow::Result<Self> {
         let count = bench.options.connections.min(bench.options.partitions);
         let mut readers =
             Self { records: Arc::default(), stop: Arc::default(), tasks: JoinSet::new() };
-        for (reader, channel) in (0..count).zip(bench.target.connections(count).await?) {
+        let connections = bench.target.connections(protocol, count).await?;
+        for (reader, connection) in (0..count).zip(connections) {
             let partitions = (0..bench.options.partitions).filter(|p| p % count == reader);
-            let request = request(topic, partitions, until_end)?;
             let (records, stop) = (Arc::clone(&readers.records), Arc::clone(&readers.stop));
-            readers.tasks.spawn(read(channel, request, records, stop));
+            match connection {
+                Connection::Grpc(channel) => {
+                    let request = request(topic, partitions, until_end)?;
+                    readers.tasks.spawn(read(channel, request, records, stop));
+                }
+                Connection::Kafka(sender, receiver) => {
+                    let places = places(partitions)?;
+                    let reader = KafkaReader { topic: topic.to_owned(), places, sender, receiver };
+                    readers.tasks.spawn(reader.read(until_end, records, stop));
+                }
+            }
         }
         Ok(readers)
     }
@@ -173,6 +199,59 @@ async fn read(
         }
     }
     Ok(())
+}
+
+/// The first places of partitions.
+pub(super) fn places(partitions: impl Iterator<Item = u32>) -> anyhow::Result<Vec<Place>> {
+    let place = |partition| Ok(Place { partition: i32::try_from(partition)?, offset: 0 });
+    partitions.map(place).collect()
+}
+
+/// A reader over Kafka's protocol: each answer is asked for.
+pub(super) struct KafkaReader {
+    pub(super) topic: String,
+    pub(super) places: Vec<Place>,
+    pub(super) sender: kafka::Sender,
+    pub(super) receiver: kafka::Receiver,
+}
+
+impl KafkaReader {
+    /// What comes next, and how far behind the readers are then, in records.
+    pub(super) async fn next(&mut self) -> anyhow::Result<(Vec<Bytes>, i64)> {
+        self.sender.fetch(&self.topic, &self.places, MESSAGE_BYTES).await?;
+        let (mut all, mut behind) = (Vec::new(), 0);
+        for Fetched { partition, high_watermark, batches } in self.receiver.fetched().await? {
+            let place = self.places.iter_mut().find(|place| place.partition == partition);
+            let place = place.context("an answer for a partition that nobody asked for")?;
+            let mut rest = batches.clone();
+            while let Some(batch) = Batch::split_first(&mut rest)? {
+                place.offset = batch.next_offset().0;
+            }
+            behind += high_watermark - place.offset;
+            all.push(batches);
+        }
+        // The node fills answers from the front: the others come first next time.
+        let half = self.places.len() / 2;
+        self.places.rotate_left(half);
+        Ok((all, behind))
+    }
+
+    async fn read(
+        mut self,
+        until_end: bool,
+        records: Arc<AtomicU64>,
+        stop: Arc<AtomicBool>,
+    ) -> anyhow::Result<()> {
+        loop {
+            let before: i64 = self.places.iter().map(|place| place.offset).sum();
+            let (_, behind) = self.next().await?;
+            let after: i64 = self.places.iter().map(|place| place.offset).sum();
+            records.fetch_add(u64::try_from(after - before)?, Ordering::Relaxed);
+            if stop.load(Ordering::Relaxed) || (until_end && behind == 0) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Counts records as a client must: every checksum is verified.

@@ -11,19 +11,21 @@ use rafka_core::compression::Compression;
 use rafka_core::{Batch, ByteSize, Clock, Rng, SystemClock, Time, rng};
 use rafka_proto::v1::log_client::LogClient;
 use rafka_proto::v1::produce_partition::Data;
-use rafka_proto::v1::{Acks, FetchRequest, ProducePartition, ProduceRequest};
+use rafka_proto::v1::{Acks, FetchResponse, ProducePartition, ProduceRequest};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::Streaming;
 
+use super::consume::KafkaReader;
 use super::load::{histogram, nanos};
 use super::pace::{Pacer, Schedule};
 use super::payload;
 use super::produce::WARM_UP;
 use super::report::{Latency, Measured, Report, Round, Sample};
-use super::target::Target;
-use super::{Options, consume, probe};
+use super::target::{Connection, Target};
+use super::{Options, Protocol, consume, probe};
 use crate::cli::Global;
 use crate::exit::Outcome;
 
@@ -44,10 +46,10 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         let _progress = out.progress(&format!("round {number} of {}", options.rounds));
         let limits = probe::run(options.connections, target.dir(), &clock).await?;
         let mut samples = Vec::new();
-        for durability in options.durability.each() {
+        for (protocol, durability) in super::each(options) {
             let topic = format!("bench-{durability}-{number}");
             target.create(&topic, options.partitions, durability).await?;
-            let measured = sample(&target, options, &topic, durability, &clock).await?;
+            let measured = sample(&target, options, &topic, (protocol, durability), &clock).await?;
             target.delete(&topic).await?;
             samples.push(Sample::new(&measured, options.size, &limits));
         }
@@ -62,13 +64,22 @@ async fn sample(
     target: &Target,
     options: &Options,
     topic: &str,
-    durability: &'static str,
+    (protocol, durability): (Protocol, &'static str),
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Measured> {
     let rate = options.rate.filter(|rate| 0 < *rate).unwrap_or(RATE);
-    let connections = target.connections(options.connections).await?;
-    let request = consume::request(topic, 0..options.partitions, false)?;
-    let reader = target.connect().await?;
+    let connections = target.connections(protocol, options.connections).await?;
+    let reader = match target.connection(protocol).await? {
+        Connection::Grpc(channel) => {
+            let request = consume::request(topic, 0..options.partitions, false)?;
+            let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
+            Incoming::Grpc(client.fetch(request).await?.into_inner())
+        }
+        Connection::Kafka(sender, receiver) => {
+            let places = consume::places(0..options.partitions)?;
+            Incoming::Kafka(KafkaReader { topic: topic.to_owned(), places, sender, receiver })
+        }
+    };
     let start = clock.now() + Duration::from_millis(100);
     let counted_from = start + WARM_UP;
     let span = Duration::from_secs(options.seconds);
@@ -77,7 +88,7 @@ async fn sample(
     let takers = connections.len();
     let (pacer, times) = Pacer::start(schedule, end, takers, Arc::clone(clock))?;
     let mut senders = JoinSet::new();
-    for (channel, times) in connections.into_iter().zip(times) {
+    for (connection, times) in connections.into_iter().zip(times) {
         let source = Source {
             topic: topic.to_owned(),
             partitions: options.partitions,
@@ -85,10 +96,10 @@ async fn sample(
             clock: Arc::clone(clock),
             rng: rng::from_system()?,
         };
-        senders.spawn(produce(channel, times, source));
+        senders.spawn(produce(connection, times, source));
     }
     let expected = rate * (span + WARM_UP).as_secs();
-    let reading = receive(reader, request, expected, counted_from, clock.as_ref());
+    let reading = receive(reader, expected, counted_from, clock.as_ref());
     let limit = (end + DRAIN_LIMIT) - clock.now();
     let sending = async {
         while let Some(ended) = senders.join_next().await {
@@ -102,7 +113,8 @@ async fn sample(
     let (latency, ()) = both.context("records did not arrive in time")??;
     let records = latency.len();
     let latency = Some(Latency::of(&latency));
-    Ok(Measured { what: "end to end", durability, records, span, latency, usage: None })
+    let what = protocol.of("end to end", "kafka end to end");
+    Ok(Measured { what, durability, records, span, latency, usage: None })
 }
 
 /// What a connection sends.
@@ -115,18 +127,46 @@ struct Source {
 }
 
 async fn produce(
-    channel: Channel,
+    connection: Connection,
     times: mpsc::Receiver<Time>,
     source: Source,
 ) -> anyhow::Result<()> {
-    let (requests, stream) = mpsc::channel(1024);
+    let (requests, mut stream) = mpsc::channel(1024);
     let mut tasks = JoinSet::new();
+    let topic = source.topic.clone();
     tasks.spawn(send(times, source, requests));
-    let mut answers =
-        LogClient::new(channel).produce(ReceiverStream::new(stream)).await?.into_inner();
-    while let Some(answer) = answers.message().await? {
-        if let Some(error) = answer.partitions.iter().find_map(|entry| entry.error.as_ref()) {
-            bail!("the node refused a record: {} [{}]", error.message, error.code);
+    match connection {
+        Connection::Grpc(channel) => {
+            let stream = ReceiverStream::new(stream).map(move |batch| request(&topic, batch));
+            let mut answers = LogClient::new(channel).produce(stream).await?.into_inner();
+            while let Some(answer) = answers.message().await? {
+                if let Some(error) = answer.partitions.iter().find_map(|entry| entry.error.as_ref())
+                {
+                    bail!("the node refused a record: {} [{}]", error.message, error.code);
+                }
+            }
+        }
+        Connection::Kafka(mut sender, mut receiver) => {
+            let mut outstanding = 0_u64;
+            loop {
+                tokio::select! {
+                    next = stream.recv() => match next {
+                        Some((partition, batch)) => {
+                            sender.produce(&topic, partition, batch).await?;
+                            outstanding += 1;
+                        }
+                        None if outstanding == 0 => break,
+                        None => {
+                            ensure!(receiver.acked().await?, "the node ended the connection");
+                            outstanding -= 1;
+                        }
+                    },
+                    acked = receiver.acked(), if 0 < outstanding => {
+                        ensure!(acked?, "the node ended the connection");
+                        outstanding -= 1;
+                    }
+                }
+            }
         }
     }
     tasks.join_next().await.context("the sending task is there")?.context("the sending task")?
@@ -136,7 +176,7 @@ async fn produce(
 async fn send(
     mut times: mpsc::Receiver<Time>,
     mut source: Source,
-    requests: mpsc::Sender<ProduceRequest>,
+    requests: mpsc::Sender<(i32, Bytes)>,
 ) -> anyhow::Result<()> {
     let mut value = payload::value(source.size.as_usize().max(STAMP), &mut source.rng);
     let mut due = Vec::new();
@@ -150,45 +190,65 @@ async fn send(
             value[..STAMP].copy_from_slice(&due.0.to_be_bytes());
             builder.push(source.clock.timestamp(), None, Some(&value), &[]);
         }
-        let partition = ProducePartition {
-            topic: source.topic.clone(),
-            topic_id: Bytes::new(),
-            partition: i32::try_from(number % u64::from(source.partitions))?,
-            data: Some(Data::Batches(builder.build()?.to_bytes())),
-        };
-        let request = ProduceRequest {
-            request_id: number,
-            acks: Acks::All.into(),
-            partitions: vec![partition],
-            ..ProduceRequest::default()
-        };
-        if requests.send(request).await.is_err() {
+        let partition = i32::try_from(number % u64::from(source.partitions))?;
+        if requests.send((partition, builder.build()?.to_bytes())).await.is_err() {
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Receives all records; counts the latency of those that were due in the counted time.
-async fn receive(
-    channel: Channel,
-    request: FetchRequest,
-    expected: u64,
-    counted_from: Time,
-    clock: &dyn Clock,
-) -> anyhow::Result<Histogram<u64>> {
-    let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
-    let mut stream = client.fetch(request).await?.into_inner();
-    let mut latency = histogram();
-    let mut received = 0;
-    while received < expected {
+fn request(topic: &str, (partition, batch): (i32, Bytes)) -> ProduceRequest {
+    let partition = ProducePartition {
+        topic: topic.to_owned(),
+        topic_id: Bytes::new(),
+        partition,
+        data: Some(Data::Batches(batch)),
+    };
+    ProduceRequest {
+        acks: Acks::All.into(),
+        partitions: vec![partition],
+        ..ProduceRequest::default()
+    }
+}
+
+/// Where records come from.
+enum Incoming {
+    Grpc(Streaming<FetchResponse>),
+    Kafka(KafkaReader),
+}
+
+impl Incoming {
+    /// The batches of the next answer.
+    async fn next(&mut self) -> anyhow::Result<Vec<Bytes>> {
+        let stream = match self {
+            Self::Grpc(stream) => stream,
+            Self::Kafka(reader) => return reader.next().await.map(|(batches, _)| batches),
+        };
         let message = stream.message().await?.context("the node ended the stream")?;
+        let mut all = Vec::new();
         for partition in message.partitions {
             if let Some(error) = partition.error {
                 bail!("partition {}: {} [{}]", partition.partition, error.message, error.code);
             }
+            all.push(partition.batches);
+        }
+        Ok(all)
+    }
+}
+
+/// Receives all records; counts the latency of those that were due in the counted time.
+async fn receive(
+    mut incoming: Incoming,
+    expected: u64,
+    counted_from: Time,
+    clock: &dyn Clock,
+) -> anyhow::Result<Histogram<u64>> {
+    let mut latency = histogram();
+    let mut received = 0;
+    while received < expected {
+        for mut batches in incoming.next().await? {
             let now = clock.now();
-            let mut batches = partition.batches;
             while let Some(batch) = Batch::split_first(&mut batches)? {
                 for record in batch.records(ByteSize::mib(64))? {
                     let due = stamp(record?.value.as_deref())?;

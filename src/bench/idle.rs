@@ -9,6 +9,7 @@ use clap::Args;
 use rafka_core::{ByteSize, Clock, SystemClock, rng};
 use serde::Serialize;
 
+use super::Protocol;
 use super::load::{self, Load};
 use super::payload::Batches;
 use super::produce::WARM_UP;
@@ -142,7 +143,7 @@ async fn hot(
     let size = ByteSize::kib(1);
     let batches =
         Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
-    let connections = target.connections(1).await?;
+    let connections = target.connections(Protocol::Grpc, 1).await?;
     let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);
     let load = Load {
@@ -155,7 +156,7 @@ async fn hot(
         end: counted_from + span,
         clock: Arc::clone(clock),
     };
-    let tally = load::run(&load, &connections).await?;
+    let tally = load::run(&load, connections).await?;
     target.delete(topic).await?;
     Ok((rate(tally.records, span), Latency::of(&tally.latency)))
 }

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use rafka_core::{Clock, Time};
 use rafka_proto::v1::log_client::LogClient;
 use rafka_proto::v1::produce_partition::Data;
-use rafka_proto::v1::{Acks, ProducePartition, ProduceRequest};
+use rafka_proto::v1::{Acks, ProducePartition, ProduceRequest, ProduceResponse};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::Streaming;
 
+use super::kafka;
 use super::pace::{Pacer, Schedule};
 use super::payload::Batches;
+use super::target::Connection;
 
 /// A latency above this is counted as this.
 const LATENCY_MAX: Duration = Duration::from_mins(1);
@@ -64,7 +67,7 @@ pub(super) struct Tally {
 }
 
 /// Runs the load on every connection at once.
-pub(super) async fn run(load: &Load, connections: &[Channel]) -> anyhow::Result<Tally> {
+pub(super) async fn run(load: &Load, connections: Vec<Connection>) -> anyhow::Result<Tally> {
     let mut takers: Vec<Option<mpsc::Receiver<Time>>> = connections.iter().map(|_| None).collect();
     let _pacer = match load.rate {
         Some(rate) => {
@@ -78,8 +81,8 @@ pub(super) async fn run(load: &Load, connections: &[Channel]) -> anyhow::Result<
         None => None,
     };
     let mut tasks = JoinSet::new();
-    for ((index, channel), times) in (0_u64..).zip(connections).zip(takers) {
-        tasks.spawn(connection(load.clone(), index, channel.clone(), times));
+    for ((index, connection), times) in (0_u64..).zip(connections).zip(takers) {
+        tasks.spawn(drive(load.clone(), index, connection, times));
     }
     let mut sum = Tally { records: 0, latency: histogram() };
     while let Some(tally) = tasks.join_next().await {
@@ -90,31 +93,43 @@ pub(super) async fn run(load: &Load, connections: &[Channel]) -> anyhow::Result<
     Ok(sum)
 }
 
-async fn connection(
+async fn drive(
     load: Load,
     index: u64,
-    channel: Channel,
+    connection: Connection,
     times: Option<mpsc::Receiver<Time>>,
 ) -> anyhow::Result<Tally> {
     let window = usize::try_from(load.in_flight)?;
-    let (requests, stream) = mpsc::channel(1);
+    let (requests, numbers) = mpsc::channel(1);
     let (sent, acked) = mpsc::channel(window);
     let permits = Arc::new(Semaphore::new(window));
     let mut tasks = JoinSet::new();
     let sending = send(load.clone(), index, times, Outbox { requests, sent }, Arc::clone(&permits));
     tasks.spawn(sending);
-    let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
-    let answers = client.produce(ReceiverStream::new(stream)).await;
-    let tally = receive(&load, answers?.into_inner(), acked, &permits).await;
+    let tally = match connection {
+        Connection::Grpc(channel) => {
+            let mut client = LogClient::new(channel).max_decoding_message_size(usize::MAX);
+            let requested = load.clone();
+            let stream =
+                ReceiverStream::new(numbers).map(move |number| request(&requested, number));
+            let answers = client.produce(stream).await?.into_inner();
+            receive(&load, Answers::Grpc(answers), acked, &permits).await
+        }
+        Connection::Kafka(sender, receiver) => {
+            tasks.spawn(send_kafka(load.clone(), sender, numbers));
+            receive(&load, Answers::Kafka(receiver), acked, &permits).await
+        }
+    };
     // The sender ends by itself: at its time, or because nobody takes what it sends.
     while let Some(ended) = tasks.join_next().await {
-        ended.context("the sending task failed")?;
+        ended.context("the sending task failed")??;
     }
     tally
 }
 
 struct Outbox {
-    requests: mpsc::Sender<ProduceRequest>,
+    /// The numbers of requests to send.
+    requests: mpsc::Sender<u64>,
     sent: mpsc::Sender<Time>,
 }
 
@@ -125,37 +140,52 @@ async fn send(
     mut times: Option<mpsc::Receiver<Time>>,
     outbox: Outbox,
     permits: Arc<Semaphore>,
-) {
+) -> anyhow::Result<()> {
     // Connections begin at different partitions, so that they do not march in step.
     for number in index.. {
         let paced = match &mut times {
             Some(times) => match times.recv().await {
                 Some(due) => Some(due),
-                None => return,
+                None => return Ok(()),
             },
             None => None,
         };
-        let Ok(permit) = permits.acquire().await else { return };
+        let Ok(permit) = permits.acquire().await else { return Ok(()) };
         permit.forget();
         let now = load.clock.now();
         if load.end <= now && paced.is_none() {
-            return;
+            return Ok(());
         }
-        let request = request(&load, number);
         // A request that is late counts from when it was due: the node made it late.
         let sent = outbox.sent.send(paced.unwrap_or(now)).await;
-        if sent.is_err() || outbox.requests.send(request).await.is_err() {
-            return;
+        if sent.is_err() || outbox.requests.send(number).await.is_err() {
+            return Ok(());
         }
     }
+    Ok(())
+}
+
+async fn send_kafka(
+    load: Load,
+    mut sender: kafka::Sender,
+    mut numbers: mpsc::Receiver<u64>,
+) -> anyhow::Result<()> {
+    while let Some(number) = numbers.recv().await {
+        sender.produce(&load.topic, partition(&load, number), load.batches.encoded(number)).await?;
+    }
+    Ok(())
+}
+
+fn partition(load: &Load, number: u64) -> i32 {
+    let partition = number % u64::from(load.partitions);
+    i32::try_from(partition).expect("a topic has at most 10 000 partitions here")
 }
 
 fn request(load: &Load, number: u64) -> ProduceRequest {
-    let partition = number % u64::from(load.partitions);
     let partition = ProducePartition {
         topic: load.topic.clone(),
         topic_id: Bytes::new(),
-        partition: i32::try_from(partition).expect("a topic has at most 10 000 partitions here"),
+        partition: partition(load, number),
         data: Some(Data::Batches(load.batches.encoded(number))),
     };
     ProduceRequest {
@@ -166,20 +196,38 @@ fn request(load: &Load, number: u64) -> ProduceRequest {
     }
 }
 
+/// Where acknowledgements come from, in the order of the requests.
+enum Answers {
+    Grpc(Streaming<ProduceResponse>),
+    Kafka(kafka::Receiver),
+}
+
+impl Answers {
+    /// Waits for the next one. False if the node ends the connection, which it does if we do.
+    async fn next(&mut self) -> anyhow::Result<bool> {
+        let answers = match self {
+            Self::Grpc(answers) => answers,
+            Self::Kafka(receiver) => return receiver.acked().await,
+        };
+        let Some(answer) = answers.message().await? else { return Ok(false) };
+        match answer.partitions.iter().find_map(|entry| entry.error.as_ref()) {
+            Some(error) => bail!("the node refused a batch: {} [{}]", error.message, error.code),
+            None => Ok(true),
+        }
+    }
+}
+
 async fn receive(
     load: &Load,
-    mut answers: tonic::Streaming<rafka_proto::v1::ProduceResponse>,
+    mut answers: Answers,
     mut sent: mpsc::Receiver<Time>,
     permits: &Semaphore,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally { records: 0, latency: histogram() };
     let last = (load.end + DRAIN_LIMIT) - load.clock.now();
     let all = async {
-        while let Some(answer) = answers.message().await? {
-            if let Some(error) = answer.partitions.iter().find_map(|entry| entry.error.as_ref()) {
-                bail!("the node refused a batch: {} [{}]", error.message, error.code);
-            }
-            let due = sent.recv().await.context("an answer came without a request")?;
+        while let Some(due) = sent.recv().await {
+            ensure!(answers.next().await?, "the node ended the connection");
             permits.add_permits(1);
             let now = load.clock.now();
             // Rates count acks inside the window, latencies the requests that were due in it.

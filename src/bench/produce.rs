@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rafka_core::{Clock, SystemClock, rng};
 
-use super::Options;
 use super::load::{self, Load};
 use super::payload::Batches;
 use super::probe;
 use super::report::{Latency, Measured, Report, Round, Sample};
 use super::target::Target;
+use super::{Options, Protocol};
 use crate::cli::Global;
 use crate::exit::Outcome;
 
@@ -30,10 +30,11 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         let _progress = out.progress(&format!("round {number} of {}", options.rounds));
         let limits = probe::run(options.connections, target.dir(), &clock).await?;
         let mut samples = Vec::new();
-        for durability in options.durability.each() {
+        for (protocol, durability) in super::each(options) {
             let topic = format!("bench-{durability}-{number}");
             target.create(&topic, options.partitions, durability).await?;
-            let measured = sample(&target, options, &topic, durability, &batches, &clock).await?;
+            let kind = (protocol, durability);
+            let measured = sample(&target, options, &topic, kind, &batches, &clock).await?;
             target.delete(&topic).await?;
             samples.push(Sample::new(&measured, options.size, &limits));
         }
@@ -48,11 +49,11 @@ async fn sample(
     target: &Target,
     options: &Options,
     topic: &str,
-    durability: &'static str,
+    (protocol, durability): (Protocol, &'static str),
     batches: &Arc<Batches>,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Measured> {
-    let connections = target.connections(options.connections).await?;
+    let connections = target.connections(protocol, options.connections).await?;
     let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);
     let load = Load {
@@ -72,10 +73,10 @@ async fn sample(
         tokio::time::sleep(span).await;
         before.zip(target.usage())
     };
-    let (tally, usage) = tokio::join!(load::run(&load, &connections), usage);
+    let (tally, usage) = tokio::join!(load::run(&load, connections), usage);
     let tally = tally?;
     Ok(Measured {
-        what: "produce",
+        what: protocol.of("produce", "kafka produce"),
         durability,
         records: tally.records,
         span,

@@ -10,6 +10,7 @@ use rafka_proto::v1::{
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use super::{Protocol, kafka};
 use crate::child::{Node, Spec};
 use crate::cli::Global;
 use crate::process::{self, Usage};
@@ -18,6 +19,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
 /// What HTTP/2 may have in flight on a stream: above it, flow control would be what is measured.
 const WINDOW_BYTES: u32 = 16 << 20;
+
+/// A connection to it.
+pub(super) enum Connection {
+    Grpc(Channel),
+    Kafka(kafka::Sender, kafka::Receiver),
+}
 
 /// A node under test.
 pub(super) struct Target {
@@ -72,7 +79,21 @@ impl Target {
     }
 
     /// A connection of its own.
-    pub(super) async fn connect(&self) -> anyhow::Result<Channel> {
+    pub(super) async fn connection(&self, protocol: Protocol) -> anyhow::Result<Connection> {
+        if protocol == Protocol::Grpc {
+            return self.connect().await.map(Connection::Grpc);
+        }
+        let Some(own) = &self.own else {
+            bail!(
+                "Kafka's protocol is measured with a node that is started for the purpose: leave out \
+                 --brokers"
+            );
+        };
+        let (sender, receiver) = kafka::connect(own.node.ready.kafka).await?;
+        Ok(Connection::Kafka(sender, receiver))
+    }
+
+    async fn connect(&self) -> anyhow::Result<Channel> {
         Endpoint::from_shared(format!("http://{}", self.address))
             .with_context(|| format!("{} is not an address", self.address))?
             .connect_timeout(CONNECT_LIMIT)
@@ -85,10 +106,14 @@ impl Target {
     }
 
     /// Connections in the number given.
-    pub(super) async fn connections(&self, count: u32) -> anyhow::Result<Vec<Channel>> {
+    pub(super) async fn connections(
+        &self,
+        protocol: Protocol,
+        count: u32,
+    ) -> anyhow::Result<Vec<Connection>> {
         let mut connections = Vec::new();
         for _ in 0..count {
-            connections.push(self.connect().await?);
+            connections.push(self.connection(protocol).await?);
         }
         Ok(connections)
     }

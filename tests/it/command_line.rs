@@ -178,8 +178,19 @@ fn what_needs_no_node_works_without_one() {
 fn benchmarks_run_and_print_ratios_to_the_machines_limits() {
     let dir = tempfile::tempdir().expect("there is a place for temporary files");
     let scratch = dir.path().to_str().expect("temporary names are text");
-    let common =
-        ["--seconds", "1", "--rounds", "1", "--scratch", scratch, "--output", "json", "-q"];
+    let common = [
+        "--seconds",
+        "1",
+        "--rounds",
+        "1",
+        "--scratch",
+        scratch,
+        "--output",
+        "json",
+        "-q",
+        "--protocol",
+        "both",
+    ];
     for (workload, flags) in [
         ("produce", &["--durability", "both", "--connections", "2", "--partitions", "4"][..]),
         ("consume", &["--rate", "2000"]),
@@ -188,6 +199,10 @@ fn benchmarks_run_and_print_ratios_to_the_machines_limits() {
         let args = [&["bench", workload][..], flags, &common].concat();
         let report = json(&rafka(&args).ok(&args));
         let summary = report["summary"].as_array().expect("a list");
+        let of_kafka = summary
+            .iter()
+            .filter(|row| row["what"].as_str().is_some_and(|what| what.starts_with("kafka ")));
+        assert_eq!(2 * of_kafka.count(), summary.len(), "{report}");
         assert!(!summary.is_empty(), "{report}");
         for row in summary {
             assert!(0.0 < row["ratio_to_limit"].as_f64().expect("a number"), "{row}");
