@@ -251,3 +251,6 @@ async fn gone(intake: &mut Intake<OwnedReadHalf>) {
         Ok(_) => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,16 @@ pub(super) fn doubled<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a 
     names.filter(|name| !seen.insert(*name)).collect()
 }
 
+/// What a request asks for, each once: otherwise a small request that asks for something large again
+/// and again would be answered with all the memory there is.
+pub(super) fn once<'a, T, K: Ord>(
+    asked: &'a [T],
+    key: impl Fn(&'a T) -> K,
+) -> impl Iterator<Item = &'a T> {
+    let mut seen = BTreeSet::new();
+    asked.iter().filter(move |one| seen.insert(key(one)))
+}
+
 /// The code of an outcome.
 pub(super) fn code<T>(outcome: &Result<T, Error>) -> i16 {
     outcome.as_ref().err().map_or(NONE, |error| error.code.code())

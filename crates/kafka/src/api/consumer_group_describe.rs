@@ -30,7 +30,7 @@ pub(super) async fn answer(
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
     let mut groups = Vec::with_capacity(request.group_ids.len());
-    for name in &request.group_ids {
+    for name in common::once(&request.group_ids, |name| name) {
         let found = match common::group(name) {
             Ok(group) => gateway.broker.groups().describe_consumers(group).await,
             Err(error) => Err(error),

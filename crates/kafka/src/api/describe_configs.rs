@@ -20,7 +20,8 @@ pub(super) fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    let results = request.resources.iter().map(|resource| {
+    let asked = common::once(&request.resources, |one| (one.resource_type, &one.resource_name));
+    let results = asked.map(|resource| {
         let entries = describe(gateway, &request, resource);
         let error_code = common::code(&entries);
         let (configs, error_message) = match entries {

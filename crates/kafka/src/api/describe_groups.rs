@@ -22,7 +22,7 @@ pub(super) async fn answer(
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
     let mut groups = Vec::with_capacity(request.groups.len());
-    for name in &request.groups {
+    for name in common::once(&request.groups, |name| name) {
         let found = match common::group(name) {
             Ok(group) => gateway.broker.groups().describe(group).await,
             Err(error) => Err(error),

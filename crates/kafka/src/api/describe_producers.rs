@@ -21,7 +21,7 @@ pub(super) fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    let topics = request.topics.iter().map(|asked| {
+    let topics = common::once(&request.topics, |topic| &topic.name).map(|asked| {
         let topic = common::topic(&asked.name, Uuid::nil());
         let partition = |index: &i32| match describe(gateway, &topic, *index) {
             Ok(producers) => PartitionResponse {
@@ -36,7 +36,8 @@ pub(super) fn answer(
                 ..PartitionResponse::default()
             },
         };
-        let partitions = asked.partition_indexes.iter().map(partition).collect();
+        let partitions =
+            common::once(&asked.partition_indexes, |index| *index).map(partition).collect();
         TopicResponse { name: asked.name.clone(), partitions }
     });
     let topics = topics.collect();

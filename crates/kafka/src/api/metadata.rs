@@ -28,7 +28,7 @@ pub(super) async fn answer(
         // Version 0 has no null: there an empty list means all.
         Some(topics) if !(topics.is_empty() && context.version == 0) => {
             let mut found = Vec::with_capacity(topics.len());
-            for topic in topics {
+            for topic in common::once(topics, |topic| (&topic.name, topic.topic_id)) {
                 found.push(look_up(gateway, context, &request, topic).await);
             }
             found

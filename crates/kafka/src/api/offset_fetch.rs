@@ -37,7 +37,7 @@ pub(super) async fn answer(
     let request: Request<'_> = context.read(&mut reader)?;
     if BATCHED_FROM <= context.version {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in &request.groups {
+        for group in common::once(&request.groups, |group| &group.group_id) {
             groups.push(one_of_several(gateway, group, request.require_stable).await);
         }
         return context.answer(&Response { groups, ..Response::default() });

@@ -2,13 +2,14 @@
 
 use rafka_core::{ErrorCode, TopicName};
 use rafka_kafka_wire::{
-    ApiKey, Message, add_offsets_to_txn, add_partitions_to_txn, api_versions, end_txn, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
-    txn_offset_commit,
+    ApiKey, Message, add_offsets_to_txn, add_partitions_to_txn, api_versions,
+    consumer_group_describe, describe_configs, describe_groups, describe_producers, end_txn, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, offset_fetch,
+    offset_for_leader_epoch, produce, txn_offset_commit,
 };
 use uuid::Uuid;
 
-use crate::support::{Client, Node, batch, body, produce as producing};
+use crate::support::{Client, Node, ask, batch, body, produce as producing};
 
 async fn versions(client: &mut Client) -> Vec<(ApiKey, i16, i16)> {
     let frame = client.ask(0, &api_versions::Request::default()).await.expect("answered");
@@ -366,4 +367,40 @@ async fn metadata_tells_all_none_unknown_and_new_topics_apart() {
     let frame = client.ask(12, &unknown).await.expect("answered");
     let response: metadata::Response<'_> = body(12, &frame);
     assert_eq!(response.topics[0].error_code, ErrorCode::UnknownTopicId.code());
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_twice_is_answered_once() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let topic = || metadata::RequestTopic { name: Some("orders".into()), ..Default::default() };
+    let request = metadata::Request { topics: Some(vec![topic(), topic()]), ..Default::default() };
+    assert_eq!(ask!(client, 12, request => metadata::Response<'_>, |r| r.topics.len()), 1);
+    let resource = || describe_configs::Resource {
+        resource_type: 2,
+        resource_name: "orders".into(),
+        configuration_keys: None,
+    };
+    let resources = vec![resource(), resource()];
+    let request = describe_configs::Request { resources, ..Default::default() };
+    assert_eq!(ask!(client, 4, request => describe_configs::Response<'_>, |r| r.results.len()), 1);
+    let groups = vec!["g".into(), "g".into()];
+    let request = describe_groups::Request { groups: groups.clone(), ..Default::default() };
+    assert_eq!(ask!(client, 5, request => describe_groups::Response<'_>, |r| r.groups.len()), 1);
+    let request = consumer_group_describe::Request { group_ids: groups, ..Default::default() };
+    let count =
+        ask!(client, 1, request => consumer_group_describe::Response<'_>, |r| r.groups.len());
+    assert_eq!(count, 1);
+    let group = || offset_fetch::RequestGroup { group_id: "g".into(), ..Default::default() };
+    let request = offset_fetch::Request { groups: vec![group(), group()], ..Default::default() };
+    assert_eq!(ask!(client, 8, request => offset_fetch::Response<'_>, |r| r.groups.len()), 1);
+    let topic = || describe_producers::TopicRequest {
+        name: "orders".into(),
+        partition_indexes: vec![0, 1, 0],
+    };
+    let request = describe_producers::Request { topics: vec![topic(), topic()] };
+    let counts = ask!(client, 0, request => describe_producers::Response<'_>, |r| {
+        r.topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>()
+    });
+    assert_eq!(counts, [2]);
 }

@@ -13,6 +13,10 @@ mod consumers;
 #[cfg(test)]
 mod groups;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
 mod records;
 #[cfg(test)]
 mod replicas;
