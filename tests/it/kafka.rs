@@ -1,15 +1,21 @@
-//! The same records through both gateways.
+//! The same records and the same groups through both gateways.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use rafka_consumer::Consumer;
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
-use rafka_core::{Batch, ByteSize, Clock as _, SystemClock};
-use rafka_kafka_wire::{Message, Reader, RequestHeader, ResponseHeader, Writer, fetch, produce};
+use rafka_core::consumer_protocol::{Assignment, Subscription};
+use rafka_core::{Batch, ByteSize, Clock as _, ErrorCode, Offset, SystemClock};
+use rafka_kafka_wire::{
+    Message, Reader, RequestHeader, ResponseHeader, Writer, fetch, join_group, leave_group,
+    offset_commit, offset_fetch, produce, sync_group,
+};
 
-use crate::node::{LIMIT, Node};
+use crate::node::{LIMIT, Node, numbered};
 
 /// Asks over the Kafka port; `read` looks at the answer.
 fn ask<'m, Q: Message<'m>>(node: &Node, version: i16, request: &Q) -> Bytes {
@@ -95,4 +101,151 @@ fn what_one_gateway_takes_the_other_gives_also_after_a_kill() {
     node.restart();
     assert_eq!(node.ok(&["consume", "t", "-e"]), "grpc\nkafka\nboth\n");
     assert_eq!(consume(&node, "t"), ["grpc", "kafka", "both"]);
+}
+
+/// A member of the group over the Kafka port.
+struct Member<'a> {
+    node: &'a Node,
+    group: &'static str,
+    id: String,
+    generation: i32,
+}
+
+impl<'a> Member<'a> {
+    /// Joins the next generation of the group, which others lead.
+    fn join(node: &'a Node, group: &'static str, topic: &str) -> Self {
+        let mut member = Self { node, group, id: String::new(), generation: -1 };
+        let wants = Subscription::new(vec![topic.to_owned()]).encode().expect("a short name");
+        loop {
+            let request = join_group::Request {
+                group_id: group.into(),
+                session_timeout_ms: 30_000,
+                rebalance_timeout_ms: 30_000,
+                member_id: member.id.clone().into(),
+                protocol_type: "consumer".into(),
+                protocols: vec![join_group::RequestProtocol {
+                    name: "range".into(),
+                    metadata: wants.clone(),
+                }],
+                ..Default::default()
+            };
+            let answer = ask(node, 5, &request);
+            let joined: join_group::Response<'_> = read(&answer, 5);
+            member.id = joined.member_id.to_string();
+            if joined.error_code == 0 {
+                member.generation = joined.generation_id;
+                return member;
+            }
+            assert_eq!(joined.error_code, ErrorCode::MemberIdRequired.code());
+        }
+    }
+
+    /// The partitions that the leader gave it.
+    fn partitions(&self) -> Vec<i32> {
+        let request = sync_group::Request {
+            group_id: self.group.into(),
+            generation_id: self.generation,
+            member_id: self.id.clone().into(),
+            ..Default::default()
+        };
+        let answer = ask(self.node, 3, &request);
+        let synced: sync_group::Response<'_> = read(&answer, 3);
+        assert_eq!(synced.error_code, 0);
+        let assignment = Assignment::decode(&synced.assignment).expect("the SDK writes Kafka's");
+        let topics = assignment.partitions.into_iter();
+        topics.flat_map(|topic| topic.partitions).map(|index| index.0).collect()
+    }
+
+    fn commit(&self, topic: &'static str, partition_index: i32, committed_offset: i64) {
+        let partition = offset_commit::RequestPartition {
+            partition_index,
+            committed_offset,
+            ..Default::default()
+        };
+        let topic = offset_commit::RequestTopic {
+            name: topic.into(),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = offset_commit::Request {
+            group_id: self.group.into(),
+            generation_id_or_member_epoch: self.generation,
+            member_id: self.id.clone().into(),
+            topics: vec![topic],
+            ..Default::default()
+        };
+        let answer = ask(self.node, 7, &request);
+        let committed: offset_commit::Response<'_> = read(&answer, 7);
+        assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+    }
+
+    fn leave(self) {
+        let member =
+            leave_group::MemberIdentity { member_id: self.id.into(), ..Default::default() };
+        let request = leave_group::Request {
+            group_id: self.group.into(),
+            members: vec![member],
+            ..Default::default()
+        };
+        let answer = ask(self.node, 3, &request);
+        let left: leave_group::Response<'_> = read(&answer, 3);
+        assert_eq!((left.error_code, left.members[0].error_code), (0, 0));
+    }
+}
+
+#[test]
+fn members_of_both_gateways_share_a_group_and_its_offsets() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "2"]);
+    node.ok_with(&["produce", "t", "-K", ":"], &numbered("k", 0..20));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.expect("threads can be started");
+    let consumer = runtime.block_on(async {
+        let consumer = Consumer::builder(&node.grpc().to_string()).group("g").build();
+        let consumer = consumer.expect("sound settings");
+        consumer.subscribe(&["t"]).await.expect("it has a group");
+        consumer
+    });
+    let until_owning = |count: usize| {
+        let owning = async {
+            while consumer.assignment().len() != count {
+                consumer.poll(Duration::from_millis(5)).await.expect("no failure");
+            }
+        };
+        let limited = async { tokio::time::timeout(LIMIT, owning).await };
+        runtime.block_on(limited).expect("the group comes to rest");
+    };
+    until_owning(2);
+    let (member, owned) = std::thread::scope(|scope| {
+        let joining = scope.spawn(|| {
+            let member = Member::join(&node, "g", "t");
+            let owned = member.partitions();
+            (member, owned)
+        });
+        until_owning(1);
+        joining.join().expect("it joins")
+    });
+    let other = consumer.assignment()[0].partition.0;
+    assert_eq!(owned, [1 - other], "each has one of the two");
+    member.commit("t", owned[0], 3);
+    let offsets = runtime.block_on(consumer.client().admin().committed_offsets("g", &[]));
+    let offsets = offsets.expect("the node answers");
+    let shared = offsets.iter().find(|one| one.partition.partition.0 == owned[0]);
+    assert_eq!(shared.and_then(|one| one.offset), Some(Offset(3)), "{offsets:?}");
+    member.leave();
+    until_owning(2);
+    runtime.block_on(consumer.close(LIMIT)).expect("it leaves");
+    let request = offset_fetch::Request {
+        group_id: "g".into(),
+        topics: Some(vec![offset_fetch::RequestTopic {
+            name: "t".into(),
+            partition_indexes: vec![0, 1],
+        }]),
+        ..Default::default()
+    };
+    let answer = ask(&node, 5, &request);
+    let fetched: offset_fetch::Response<'_> = read(&answer, 5);
+    assert_eq!(fetched.error_code, 0);
+    let found = &fetched.topics[0].partitions[usize::try_from(owned[0]).expect("0 or 1")];
+    assert!(3 <= found.committed_offset, "{found:?}");
 }
