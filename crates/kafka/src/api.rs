@@ -55,6 +55,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::Closed;
 use crate::gateway::Gateway;
+use crate::session::Session;
 
 /// An API that is served.
 #[derive(Debug)]
@@ -186,6 +187,7 @@ pub(crate) fn is_produce(frame: &Bytes) -> bool {
 pub(crate) async fn start(
     gateway: &Gateway,
     peer: SocketAddr,
+    session: &mut Option<Session>,
     frame: Bytes,
 ) -> Result<Started, Closed> {
     let mut reader = Reader::new(&frame).tolerant();
@@ -210,6 +212,9 @@ pub(crate) async fn start(
     if header.key == ApiKey::Produce {
         return produce::start(gateway, context, reader).await;
     }
+    if header.key == ApiKey::Fetch {
+        return fetch::answer(gateway, &context, session, reader).await.map(Started::Answered);
+    }
     answer(gateway, &context, reader).await.map(Started::Answered)
 }
 
@@ -219,7 +224,6 @@ async fn answer(
     reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     match context.key {
-        ApiKey::Fetch => fetch::answer(gateway, context, reader).await,
         ApiKey::ListOffsets => list_offsets::answer(gateway, context, reader).await,
         ApiKey::Metadata => metadata::answer(gateway, context, reader).await,
         ApiKey::OffsetCommit => offset_commit::answer(gateway, context, reader).await,

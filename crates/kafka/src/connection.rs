@@ -19,6 +19,7 @@ use crate::api::{self, Answer, Started};
 use crate::gateway::Gateway;
 use crate::intake::{Ended, Intake, Received};
 use crate::limits::Admission;
+use crate::session::Session;
 
 /// Why a connection is closed by the node.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,8 @@ struct Connection {
     intake: Intake<OwnedReadHalf>,
     output: OwnedWriteHalf,
     acks: FuturesOrdered<Waiting>,
+    /// What the client reads, if it has begun a fetch session.
+    session: Option<Session>,
     /// Until when the next request must have begun.
     patience: Duration,
 }
@@ -131,7 +134,8 @@ impl Connection {
         let limit = settings.receive_timeout;
         let intake = Intake::new(input, budget, settings.frame_bytes_max(), limit);
         let patience = settings.handshake_timeout;
-        Self { intake, output, peer, acks: FuturesOrdered::new(), patience, gateway }
+        let acks = FuturesOrdered::new();
+        Self { intake, output, peer, acks, session: None, patience, gateway }
     }
 
     async fn run(mut self) -> Closed {
@@ -200,7 +204,7 @@ impl Connection {
             }
         }
         let started = {
-            let starting = api::start(&self.gateway, self.peer, frame);
+            let starting = api::start(&self.gateway, self.peer, &mut self.session, frame);
             tokio::select! {
                 biased;
                 started = starting => started?,

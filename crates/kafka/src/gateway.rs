@@ -1,6 +1,7 @@
 //! What all connections of a listener share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 use rafka_broker::{Broker, Error, LISTENER_KAFKA, topics};
 use rafka_core::{ByteSize, ErrorCode};
@@ -18,6 +19,10 @@ pub(crate) struct Gateway {
     pub(crate) budget: Arc<Semaphore>,
     /// One permit for each byte that readers who catch up may hold.
     reads: Arc<Semaphore>,
+    /// One permit for each partition in a fetch session.
+    pub(crate) sessions: Arc<Semaphore>,
+    /// The next fetch session's.
+    pub(crate) session_id: Arc<AtomicI32>,
     /// Cancelled when the listener stops: connections then end after the request at hand.
     pub(crate) stop: CancellationToken,
     /// Cancelled to end them at once.
@@ -28,11 +33,14 @@ impl Gateway {
     pub(crate) fn new(broker: Broker, settings: Settings) -> Self {
         let budget = Semaphore::new(settings.receive_budget().as_usize());
         let reads = Semaphore::new(settings.read_budget().as_usize());
+        let sessions = Semaphore::new(settings.fetch_session_partitions_max as usize);
         Self {
             broker,
             settings: Arc::new(settings),
             budget: Arc::new(budget),
             reads: Arc::new(reads),
+            sessions: Arc::new(sessions),
+            session_id: Arc::new(AtomicI32::new(1)),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }

@@ -9,6 +9,7 @@ mod gateway;
 mod intake;
 mod limits;
 mod server;
+mod session;
 mod settings;
 
 pub use server::{Bound, Handle, StartError, Stopped, bind};

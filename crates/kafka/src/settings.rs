@@ -56,6 +56,10 @@ pub struct Settings {
     /// Produce requests of one connection that wait for their acknowledgement; further ones wait
     /// unread. From 1 to 1000. Default: 100.
     pub produce_inflight_max: u32,
+    /// Partitions in fetch sessions (KIP-227) of all connections: beyond it, fetches are served without
+    /// a session. From 0 to 10000000. Default: 100000. Kafka bounds
+    /// sessions by `max.incremental.fetch.session.cache.slots`.
+    pub fetch_session_partitions_max: u32,
 }
 
 impl Default for Settings {
@@ -72,6 +76,7 @@ impl Default for Settings {
             fetch_bytes_max: ByteSize::mib(8),
             read_bytes_max: None,
             produce_inflight_max: 100,
+            fetch_session_partitions_max: 100_000,
         }
     }
 }
@@ -99,7 +104,8 @@ impl Settings {
         if let Some(read) = self.read_bytes_max {
             in_range("read_bytes_max", read, self.fetch_bytes_max..=ByteSize::gib(64))?;
         }
-        in_range("produce_inflight_max", self.produce_inflight_max, 1..=1000)
+        in_range("produce_inflight_max", self.produce_inflight_max, 1..=1000)?;
+        in_range("fetch_session_partitions_max", self.fetch_session_partitions_max, 0..=10_000_000)
     }
 
     /// Works out the bounds that were not given from the memory that the process may use.

@@ -1,11 +1,12 @@
 //! `Fetch`: whole batches, as they are kept.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rafka_broker::Error;
 use rafka_broker::fetch::{self, Fetched, Position};
-use rafka_core::{Batch, ByteSize, ErrorCode, Offset, PartitionIndex};
+use rafka_broker::{Error, TopicRef};
+use rafka_core::{Batch, ByteSize, Offset, PartitionIndex};
 use rafka_kafka_wire::fetch::{
     AbortedTransaction, FetchableTopicResponse, Partition, PartitionData, Request, Response,
 };
@@ -15,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
+use crate::session::{self, Asked, Place, Session};
 
 pub(super) const API: Api = Api::new(ApiKey::Fetch, 4..=18);
 
@@ -23,61 +25,102 @@ const WAIT_MAX: Duration = Duration::from_mins(5);
 /// The most that a reader at the end of its logs gets at once. One that is behind gets more, as far as
 /// there is room.
 const TAIL_BYTES: ByteSize = ByteSize::kib(64);
-/// The number of a fetch that belongs to no session: an answer to it opens none.
-const NO_SESSION: i32 = 0;
+/// From here on topics have ids in place of names.
+const NAMELESS_FROM: i16 = 13;
 
 pub(super) async fn answer(
     gateway: &Gateway,
     context: &Context,
+    held: &mut Option<Session>,
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
-    // No session is ever opened, so that a client can only know of one from another node's life.
-    if request.session_id != NO_SESSION {
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        return context.answer(&Response { error_code, ..Response::default() });
-    }
-    let mut asked = Vec::new();
-    let mut refused = Vec::new();
-    for topic in &request.topics {
-        match common::topic(&topic.topic, topic.topic_id) {
-            Ok(name) => asked.extend(topic.partitions.iter().map(|one| position(&name, one))),
-            Err(error) => refused.push(error),
+    let names_ids = NAMELESS_FROM <= context.version;
+    let kind = (request.session_epoch, names_ids);
+    let isolation_level = request.isolation_level;
+    let limits = fetch::Request {
+        bytes_max: size(request.max_bytes),
+        bytes_min: size(request.min_bytes),
+        wait_max: millis(request.max_wait_ms).min(WAIT_MAX),
+        isolation: common::isolation(isolation_level),
+        positions: Vec::new(),
+    };
+    let asked = match session::ask(held, request, names_ids) {
+        Ok(asked) => asked,
+        Err(code) => {
+            let error_code = code.code();
+            return context.answer(&Response { error_code, ..Response::default() });
         }
-    }
-    let (data, room) = read(
-        gateway,
-        fetch::Request {
-            bytes_max: size(request.max_bytes),
-            bytes_min: size(request.min_bytes),
-            wait_max: millis(request.max_wait_ms).min(WAIT_MAX),
-            isolation: common::isolation(request.isolation_level),
-            positions: asked,
-        },
-    )
-    .await;
-    let (mut data, mut refused) = (data.into_iter(), refused.into_iter());
-    let responses = request.topics.iter().map(|topic| {
-        let is_asked = common::topic(&topic.topic, topic.topic_id).is_ok();
-        let error = if is_asked { None } else { refused.next() };
-        let partitions = topic.partitions.iter().map(|one| {
-            let found = match &error {
-                Some(error) => Err(error.clone()),
-                None => data.next().expect("an answer to each question").result,
-            };
-            answered(one, found, request.isolation_level)
-        });
-        FetchableTopicResponse {
-            topic: topic.topic.clone(),
-            topic_id: topic.topic_id,
-            partitions: partitions.collect(),
+    };
+    let (told, session_id, room) = match asked {
+        Asked::All(places) => {
+            let (found, room) = find(gateway, limits, &places, isolation_level).await;
+            let id = || (gateway.session_id.fetch_add(1, Ordering::Relaxed) & i32::MAX).max(1);
+            match Session::begin(kind, places.clone(), &gateway.sessions, id) {
+                Some(session) => {
+                    let (session, told) = session.answered(found);
+                    let id = held.insert(session).id();
+                    (told, id, room)
+                }
+                None => (places.into_iter().zip(found).collect(), session::NONE, room),
+            }
         }
-    });
-    let response = Response { responses: responses.collect(), ..Response::default() };
-    match context.answer(&response)? {
+        Asked::News(session) => {
+            let (found, room) = find(gateway, limits, &session.places, isolation_level).await;
+            let (session, news) = session.answered(found);
+            let id = held.insert(session).id();
+            (news, id, room)
+        }
+    };
+    let responses = by_topic(told);
+    match context.answer(&Response { session_id, responses, ..Response::default() })? {
         Answer::Frame { frame, .. } => Ok(Answer::Frame { frame, room }),
         Answer::Nothing => Ok(Answer::Nothing),
     }
+}
+
+/// Partitions that follow each other and are of one topic, together.
+fn by_topic(told: Vec<(Place, PartitionData)>) -> Vec<FetchableTopicResponse<'static>> {
+    let mut responses: Vec<FetchableTopicResponse<'static>> = Vec::new();
+    for (Place { topic, .. }, data) in told {
+        let is_same = |last: &&mut FetchableTopicResponse<'_>| {
+            last.topic == topic.name.as_str() && last.topic_id == topic.id
+        };
+        match responses.last_mut().filter(is_same) {
+            Some(last) => last.partitions.push(data),
+            None => responses.push(FetchableTopicResponse {
+                topic: topic.name.clone().into(),
+                topic_id: topic.id,
+                partitions: vec![data],
+            }),
+        }
+    }
+    responses
+}
+
+/// What there is at each place, in their order.
+async fn find(
+    gateway: &Gateway,
+    limits: fetch::Request,
+    places: &[Place],
+    isolation_level: i8,
+) -> (Vec<PartitionData>, Option<OwnedSemaphorePermit>) {
+    let topics: Vec<Result<TopicRef, Error>> =
+        places.iter().map(|place| common::topic(&place.topic.name, place.topic.id)).collect();
+    let named = places.iter().zip(&topics);
+    let positions =
+        named.filter_map(|(place, topic)| Some(position(topic.as_ref().ok()?, &place.asked)));
+    let positions = positions.collect();
+    let (data, room) = read(gateway, fetch::Request { positions, ..limits }).await;
+    let mut data = data.into_iter();
+    let found = places.iter().zip(topics).map(|(place, topic)| {
+        let found = match topic {
+            Err(error) => Err(error),
+            Ok(_) => data.next().expect("an answer to each question").result,
+        };
+        answered(&place.asked, found, isolation_level)
+    });
+    (found.collect(), room)
 }
 
 /// Reads what is there within the room that is left for large answers; whoever has to wait for more
@@ -106,7 +149,7 @@ async fn read(
     (data, None)
 }
 
-fn position(topic: &rafka_broker::TopicRef, partition: &Partition) -> Position {
+fn position(topic: &TopicRef, partition: &Partition) -> Position {
     Position {
         topic: topic.clone(),
         partition: PartitionIndex(partition.partition),

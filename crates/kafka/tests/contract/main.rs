@@ -21,6 +21,8 @@ mod records;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod transactions;
