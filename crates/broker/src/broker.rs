@@ -1,6 +1,7 @@
 //! The broker: the one set of operations that all gateways call.
 
 mod fetch;
+mod group_configs;
 mod internal_topic;
 mod log_dir;
 mod maintenance;

@@ -70,7 +70,9 @@ impl Follower {
             | Effect::Joined(_)
             | Effect::SessionBegun { .. }
             | Effect::LogsDeleted { .. }
-            | Effect::ProducerIds(_) => Ok(()),
+            | Effect::ProducerIds(_)
+            // The group coordinator asks when a group takes its next step.
+            | Effect::GroupConfigsChanged(_) => Ok(()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! group must remember. The logic is one pure machine per group (`machine`, with its verbs in the
 //! files beside it); the task behind the [`Coordinator`] owns the machines, their timers and their log.
 
+pub(crate) mod configs;
 mod consumer;
 mod coordinator;
 mod effects;

@@ -31,6 +31,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
@@ -74,7 +75,7 @@ impl Api {
 }
 
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 40] = [
+const APIS: [&Api; 41] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -114,6 +115,7 @@ const APIS: [&Api; 40] = [
     &describe_producers::API,
     &describe_transactions::API,
     &list_transactions::API,
+    &list_config_resources::API,
     &describe_topic_partitions::API,
 ];
 
@@ -270,6 +272,7 @@ async fn answer(
         ApiKey::DescribeTransactions => {
             describe_transactions::answer(gateway, context, reader).await
         }
+        ApiKey::ListConfigResources => list_config_resources::answer(gateway, context, reader),
         ApiKey::ListTransactions => list_transactions::answer(gateway, context, reader).await,
         ApiKey::DescribeTopicPartitions => {
             describe_topic_partitions::answer(gateway, context, reader)

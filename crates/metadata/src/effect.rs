@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rafka_core::{NodeId, PartitionIndex, ProducerId, TopicId};
+use rafka_core::{GroupId, NodeId, PartitionIndex, ProducerId, TopicId};
 
 use crate::root::SessionEpoch;
 use crate::topic::Topic;
@@ -26,6 +26,8 @@ pub enum Effect {
     ProducerIds(Range<ProducerId>),
     /// Configs of nodes changed: what topics get that say nothing themselves may be another.
     NodeConfigsChanged,
+    /// Configs of a consumer group changed.
+    GroupConfigsChanged(GroupId),
     /// A topic was created.
     TopicCreated(Arc<Topic>),
     /// A topic was deleted. It comes as it was.

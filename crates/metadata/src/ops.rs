@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rafka_core::rng::RngExt as _;
-use rafka_core::{NodeId, ProducerId, TopicId, TopicName};
+use rafka_core::{GroupId, NodeId, ProducerId, TopicId, TopicName};
 
 use crate::effect::Effect;
 use crate::error::ProposeError;
@@ -148,6 +148,24 @@ impl Metadata {
         changes: BTreeMap<String, Option<String>>,
     ) -> Result<(), ProposeError> {
         let command = root::Command::AlterConfigs { node, changes };
+        self.propose(Command::Root(command)).await.map(drop)
+    }
+
+    /// Sets configs of a consumer group; a value of `None` removes one. Names and values are not judged
+    /// here.
+    ///
+    /// # Errors
+    /// If too many groups have configs, or it cannot be made durable; the variant says whether it was
+    /// done.
+    ///
+    /// # Cancel safety
+    /// Dropped early, all are changed or none.
+    pub async fn alter_group_configs(
+        &self,
+        group: GroupId,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), ProposeError> {
+        let command = root::Command::AlterGroupConfigs { group, changes };
         self.propose(Command::Root(command)).await.map(drop)
     }
 

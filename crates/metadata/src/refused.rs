@@ -4,7 +4,7 @@ use rafka_core::{ErrorCode, NodeId, PartitionIndex, TopicId, TopicName};
 
 use crate::group::ShardIndex;
 use crate::partition::{InvalidAssignment, PartitionEpoch};
-use crate::root::SessionEpoch;
+use crate::root::{CONFIGURED_GROUPS_MAX, SessionEpoch};
 use crate::topic::{PARTITIONS_PER_TOPIC_MAX, REPLICAS_PER_NODE_MAX};
 use crate::topic_config::InvalidConfig;
 
@@ -142,6 +142,9 @@ pub enum Refused {
     /// A config key or value is invalid.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
+    /// As many groups as may have configs of their own.
+    #[error("{CONFIGURED_GROUPS_MAX} groups have configs of their own, which is the most")]
+    TooManyConfiguredGroups,
     /// The command is larger than the log takes.
     #[error("the command takes {bytes} bytes; {max} is the most")]
     TooLarge {
@@ -173,7 +176,7 @@ impl Refused {
             | Self::TooManyPartitions { .. }
             | Self::NotMorePartitions { .. }
             | Self::PartitionsAddedMeanwhile { .. } => ErrorCode::InvalidPartitions,
-            Self::NodeFull { .. } => ErrorCode::PolicyViolation,
+            Self::NodeFull { .. } | Self::TooManyConfiguredGroups => ErrorCode::PolicyViolation,
             Self::ReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
             Self::StalePartitionEpoch { .. } => ErrorCode::InvalidUpdateVersion,
             Self::Assignment { .. } => ErrorCode::InvalidReplicaAssignment,

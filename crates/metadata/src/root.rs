@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rafka_core::{NodeId, ProducerId};
+use rafka_core::{GroupId, NodeId, ProducerId};
 use uuid::Uuid;
 
 pub use command::Command;
@@ -24,6 +24,10 @@ use crate::topic_config::{Key, Layer};
 /// How many producer ids a node gets at a time (Kafka's number): one commit for a thousand
 /// producers, and a crash wastes less than a thousand of 2^63.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// How many groups may have configs of their own: they are kept until they are taken back, also when
+/// the group is long gone.
+pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
 
 /// One run of a node: a higher one fences what the lower ones still say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -89,6 +93,8 @@ pub struct Root {
     producer_id_next: i64,
     cluster_configs: BTreeMap<String, String>,
     node_configs: BTreeMap<NodeId, BTreeMap<String, String>>,
+    /// Shared between versions of the state: there may be many, and they change seldom.
+    group_configs: Arc<BTreeMap<GroupId, BTreeMap<String, String>>>,
 }
 
 impl Root {
@@ -117,6 +123,17 @@ impl Root {
             None => Some(&self.cluster_configs),
             Some(node) => self.node_configs.get(&node),
         }
+    }
+
+    /// Configs that were set for a consumer group, as they were set. Most have none.
+    #[must_use]
+    pub fn group_configs(&self, group: &GroupId) -> Option<&BTreeMap<String, String>> {
+        self.group_configs.get(group)
+    }
+
+    /// The groups that have [`Root::group_configs`], in the order of their ids.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &GroupId> {
+        self.group_configs.keys()
     }
 
     /// The defaults of topic configs among [`Root::configs`].
@@ -149,6 +166,9 @@ impl Root {
             }
             Command::GrantProducerIds { node } => self.grant_producer_ids(*node),
             Command::AlterConfigs { node, changes } => self.alter_configs(*node, changes),
+            Command::AlterGroupConfigs { group, changes } => {
+                self.alter_group_configs(group, changes)
+            }
         }
     }
 
@@ -229,6 +249,28 @@ impl Root {
             }
         };
         Ok(if has_changed { vec![Effect::NodeConfigsChanged] } else { Vec::new() })
+    }
+
+    fn alter_group_configs(
+        &mut self,
+        group: &GroupId,
+        changes: &BTreeMap<String, Option<String>>,
+    ) -> Result<Vec<Effect>, Refused> {
+        let mut configs = self.group_configs.get(group).cloned().unwrap_or_default();
+        if !alter(&mut configs, changes) {
+            return Ok(Vec::new());
+        }
+        let is_new = !self.group_configs.contains_key(group);
+        if is_new && CONFIGURED_GROUPS_MAX <= self.group_configs.len() {
+            return Err(Refused::TooManyConfiguredGroups);
+        }
+        let all = Arc::make_mut(&mut self.group_configs);
+        if configs.is_empty() {
+            all.remove(group);
+        } else {
+            all.insert(group.clone(), configs);
+        }
+        Ok(vec![Effect::GroupConfigsChanged(group.clone())])
     }
 }
 

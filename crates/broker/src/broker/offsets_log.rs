@@ -4,13 +4,13 @@ use std::sync::Weak;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rafka_core::{Batch, ByteSize, Epoch, Offset, PartitionIndex, TopicId, TopicName};
+use rafka_core::{Batch, ByteSize, Epoch, GroupId, Offset, PartitionIndex, TopicId, TopicName};
 use rafka_metadata::View;
 
 use super::Inner;
 use super::internal_topic::InternalTopic;
 use crate::Error;
-use crate::group::{OFFSETS_TOPIC, OffsetsLog, Topic, TopicList, Topics, Within};
+use crate::group::{self, OFFSETS_TOPIC, OffsetsLog, Topic, TopicList, Topics, Within};
 use crate::partition::machine::Registration;
 
 /// See the module.
@@ -32,6 +32,12 @@ impl OffsetsLog for OffsetsPartitions {
 
     fn topics(&self) -> Option<Topics> {
         Some(Topics::new(self.0.broker().ok()?.metadata.view()))
+    }
+
+    fn own_settings(&self, group: &GroupId, settings: &group::Settings) -> Option<group::Settings> {
+        let view = self.0.broker().ok()?.metadata.view();
+        let configs = view.state().root().group_configs(group)?;
+        Some(group::configs::over(settings, configs))
     }
 
     fn ensure_topic(&self) -> BoxFuture<'static, Result<u32, Error>> {

@@ -186,6 +186,14 @@ impl Consumers {
         self.deadlines.insert((member.due(), Arc::clone(id)));
     }
 
+    /// All members have shown life.
+    pub(super) fn touch_all(&mut self, turn: &Turn<'_>) {
+        let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
+        for id in ids {
+            self.touch(&id, turn);
+        }
+    }
+
     /// Takes a member out for good.
     fn remove(&mut self, id: &Arc<str>) {
         if self.take(id).is_some() {

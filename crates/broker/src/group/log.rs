@@ -4,8 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rafka_core::{Batch, ByteSize, Epoch, ErrorCode, Offset, PartitionIndex, TopicId, TopicName};
+use rafka_core::{
+    Batch, ByteSize, Epoch, ErrorCode, GroupId, Offset, PartitionIndex, TopicId, TopicName,
+};
 
+use super::Settings;
 use super::ops::Within;
 use crate::Error;
 
@@ -21,6 +24,9 @@ pub trait OffsetsLog: Send + Sync + fmt::Debug + 'static {
 
     /// All topics as they are now. `None` when the node is stopping and nobody knows any more.
     fn topics(&self) -> Option<Topics>;
+
+    /// The settings that hold for a group, if it has some of its own. `settings` are the node's.
+    fn own_settings(&self, group: &GroupId, settings: &Settings) -> Option<Settings>;
 
     /// Makes the topic if there is none, and tells how many partitions it has.
     ///

@@ -166,6 +166,48 @@ async fn a_next_generation_member_goes_on_where_it_was_after_a_power_cut() {
 }
 
 #[tokio::test]
+async fn a_group_goes_by_its_own_settings_also_after_a_power_cut() {
+    let node = Node::new(small()).await;
+    node.create_topic("orders", 2, &[]).await;
+    let set = |name: &str, value: Option<&str>| {
+        std::collections::BTreeMap::from([(name.to_owned(), value.map(str::to_owned))])
+    };
+    let (interval, timeout) = ("consumer.heartbeat.interval.ms", "consumer.session.timeout.ms");
+    let alter = |node: &Node, changes, validate_only| {
+        let broker = node.broker.clone();
+        async move { broker.alter_group_configs(group_id(), changes, validate_only).await }
+    };
+    alter(&node, set(interval, Some("20000")), true).await.expect("it could be set");
+    assert!(node.broker.configured_groups().is_empty(), "it was only asked whether");
+    alter(&node, set(interval, Some("20000")), false).await.expect("it is valid");
+    let long = alter(&node, set(interval, Some("46000")), false).await;
+    assert_eq!(code(&long), Some(ErrorCode::InvalidConfig), "longer than its session");
+    let joined = consumer_beat(&node, JOIN_EPOCH).await.expect("it may join");
+    assert_eq!(joined.heartbeat_interval, Duration::from_secs(20));
+    let node = node.power_cut().await;
+    let told = consumer_beat(&node, 1).await.expect("it is still a member");
+    assert_eq!(told.heartbeat_interval, Duration::from_secs(20));
+    // A session that is over at once.
+    alter(&node, set(interval, Some("1")), false).await.expect("it is valid");
+    alter(&node, set(timeout, Some("1")), false).await.expect("it is valid");
+    while consumer_beat(&node, 1).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let gone = consumer_beat(&node, 1).await;
+    assert_eq!(code(&gone), Some(ErrorCode::UnknownMemberId));
+    let back = alter(&node, set(interval, None), false).await;
+    assert_eq!(
+        code(&back),
+        Some(ErrorCode::InvalidConfig),
+        "the node's is longer than its session"
+    );
+    alter(&node, set(timeout, None), false).await.expect("it may go back");
+    alter(&node, set(interval, None), false).await.expect("it may go back");
+    assert!(node.broker.configured_groups().is_empty());
+    node.bury().await;
+}
+
+#[tokio::test]
 async fn a_committed_offset_never_goes_back_wherever_the_node_dies() {
     for seed in 0..6 {
         let mut rng = rng::from_seed(seed);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rafka_broker::topics::{ConfigEntry, Kind, Source};
-use rafka_broker::{Error, NodeConfig, NodeConfigKind, TopicRef};
-use rafka_core::{ErrorCode, NodeId};
+use rafka_broker::{Error, GroupConfig, NodeConfig, NodeConfigKind, TopicRef};
+use rafka_core::{ErrorCode, GroupId, NodeId};
 use uuid::Uuid;
 
 use super::common;
@@ -14,14 +14,17 @@ use crate::gateway::Gateway;
 /// Kafka's numbers for types of resources.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
 /// Whose configs.
 pub(super) enum Owner {
     Topic(TopicRef),
     /// A node's, or what was set for all.
     Node(Option<NodeId>),
+    /// A consumer group's, whether or not it exists.
+    Group(GroupId),
 }
 
 /// A config as the answers show it.
@@ -54,6 +57,7 @@ impl Owner {
                 Ok(number) => Ok(Self::Node(Some(NodeId(number)))),
                 Err(_) => Err(invalid(format!("{name} is no node: nodes have numbers"))),
             },
+            GROUP => common::group(name).map(Self::Group),
             BROKER_LOGGER => Err(invalid(
                 "the levels of the log are in the node's settings and cannot be seen or changed here"
                     .to_owned(),
@@ -62,8 +66,8 @@ impl Owner {
                 Err(invalid("metrics of clients are not gathered, and have no configs".to_owned()))
             }
             other => Err(invalid(format!(
-                "there are no configs of resources of type {other}: those of topics (2) and brokers \
-                 (4) are looked after here"
+                "there are no configs of resources of type {other}: those of topics (2), brokers (4) \
+                 and groups (32) are looked after here"
             ))),
         }
     }
@@ -83,6 +87,9 @@ impl Owner {
                 }
                 shown
             }
+            Self::Group(group) => {
+                gateway.broker.describe_group_configs(group).into_iter().map(of_group).collect()
+            }
         })
     }
 
@@ -92,6 +99,7 @@ impl Owner {
             Self::Topic(_) => Source::Topic,
             Self::Node(Some(_)) => Source::Node,
             Self::Node(None) => Source::Cluster,
+            Self::Group(_) => Source::Group,
         }
     }
 
@@ -108,6 +116,9 @@ impl Owner {
             }
             Self::Node(node) => {
                 gateway.broker.alter_node_configs(node, changes, validate_only).await
+            }
+            Self::Group(group) => {
+                gateway.broker.alter_group_configs(group, changes, validate_only).await
             }
         }
     }
@@ -152,6 +163,21 @@ fn of_node(config: NodeConfig) -> Shown {
         },
         is_list: config.kind == NodeConfigKind::List,
         is_read_only: config.is_read_only,
+        documentation: config.documentation,
+    }
+}
+
+fn of_group(config: GroupConfig) -> Shown {
+    let (source, value) = config.layers[0].clone();
+    Shown {
+        name: config.name,
+        default_name: config.default_name,
+        value,
+        source,
+        layers: config.layers,
+        kind: INT,
+        is_list: false,
+        is_read_only: false,
         documentation: config.documentation,
     }
 }
@@ -227,6 +253,7 @@ pub(super) fn source(source: Source) -> i8 {
         Source::Cluster => 3,
         Source::Settings => 4,
         Source::Default => 5,
+        Source::Group => 8,
     }
 }
 

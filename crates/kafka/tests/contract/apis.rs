@@ -244,6 +244,7 @@ async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> b
         | ApiKey::DescribeCluster => true,
         // Nodes, logs and transactions from outside in every version: see `cluster`.
         ApiKey::AlterConfigs
+        | ApiKey::ListConfigResources
         | ApiKey::OffsetDelete
         | ApiKey::DescribeProducers
         | ApiKey::DescribeTransactions

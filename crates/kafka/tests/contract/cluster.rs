@@ -3,13 +3,17 @@
 use rafka_core::ErrorCode;
 use rafka_kafka_wire::{
     alter_configs, describe_configs, describe_producers, describe_transactions,
-    incremental_alter_configs, init_producer_id, list_transactions, offset_commit, offset_delete,
+    incremental_alter_configs, init_producer_id, list_config_resources, list_transactions,
+    offset_commit, offset_delete,
 };
 
 use crate::support::{Client, Node, ask};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
 
 /// The code, and value, source and whether it is read-only of one config.
 async fn config(
@@ -167,6 +171,67 @@ async fn what_is_not_set_is_taken_back_already_and_what_is_named_twice_is_not_ch
     assert_eq!(codes, [42, 42, missing]);
     let (_, found) = config(&mut client, 4, (TOPIC, "orders"), "retention.ms").await;
     assert_eq!(found.map(|(_, source, _)| source), Some(5));
+}
+
+#[tokio::test]
+async fn a_group_has_configs_of_its_own_and_is_listed_with_them() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let (group, timeout) = ((GROUP, "g"), "consumer.session.timeout.ms");
+    let default = (0, Some(("45000".to_owned(), 5, false)));
+    assert_eq!(config(&mut client, 4, group, timeout).await, default);
+    assert_eq!(set(&mut client, group, (timeout, Some("50000")), true).await, 0);
+    assert_eq!(config(&mut client, 4, group, timeout).await, default, "it was only tried");
+    assert_eq!(set(&mut client, group, (timeout, Some("50000")), false).await, 0);
+    let own = (0, Some(("50000".to_owned(), 8, false)));
+    assert_eq!(config(&mut client, 4, group, timeout).await, own);
+    let layers = synonyms(&mut client, group, timeout).await;
+    assert_eq!(layers, [("50000".to_owned(), 8), ("45000".to_owned(), 5)]);
+    for (owner, key, value, code) in [
+        (group, timeout, "0", 40),
+        (group, timeout, "soon", 40),
+        (group, "consumer.heartbeat.interval.ms", "50001", 40),
+        (group, "no.such.config", "1", 40),
+        ((GROUP, ""), timeout, "50000", 24),
+        ((BROKER_LOGGER, "0"), "root", "INFO", 42),
+        ((CLIENT_METRICS, "m"), "interval.ms", "1000", 42),
+    ] {
+        let found = set(&mut client, owner, (key, Some(value)), false).await;
+        assert_eq!(found, code, "{owner:?} {key}={value}");
+    }
+    let list = |types: &[i8]| list_config_resources::Request { resource_types: types.to_vec() };
+    for (version, types, expected) in [
+        (0, &[][..], (0, vec![])),
+        (1, &[GROUP], (0, vec![("g".to_owned(), GROUP)])),
+        (1, &[BROKER], (0, vec![("0".to_owned(), BROKER)])),
+        (1, &[CLIENT_METRICS], (0, vec![])),
+        (1, &[7], (35, vec![])),
+        (
+            1,
+            &[],
+            (
+                0,
+                vec![
+                    ("orders".to_owned(), TOPIC),
+                    ("0".to_owned(), BROKER),
+                    ("g".to_owned(), GROUP),
+                ],
+            ),
+        ),
+    ] {
+        let found = ask!(client, version, list(types) => list_config_resources::Response<'_>, |r| {
+            let resources = r.config_resources.iter();
+            let resources = resources.map(|one| (one.resource_name.to_string(), one.resource_type));
+            (r.error_code, resources.collect::<Vec<_>>())
+        });
+        assert_eq!(found, expected, "version {version}, {types:?}");
+    }
+    assert_eq!(set(&mut client, group, (timeout, None), false).await, 0);
+    assert_eq!(config(&mut client, 4, group, timeout).await, default);
+    let found = ask!(client, 1, list(&[GROUP]) => list_config_resources::Response<'_>, |r| {
+        r.config_resources.len()
+    });
+    assert_eq!(found, 0);
 }
 
 #[tokio::test]

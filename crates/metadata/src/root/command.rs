@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rafka_core::NodeId;
+use rafka_core::{GroupId, NodeId};
 use uuid::Uuid;
 
 use super::{Address, Addresses};
@@ -10,7 +10,7 @@ use crate::codec::{Decoder, Encoder, Error};
 use crate::group::ShardCount;
 
 /// The newest format version of a command.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Something to agree on in the root group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,13 @@ pub enum Command {
         /// What, by name.
         changes: BTreeMap<String, Option<String>>,
     },
+    /// Sets (or removes, `None`) configs of one consumer group.
+    AlterGroupConfigs {
+        /// Whose.
+        group: GroupId,
+        /// What, by name.
+        changes: BTreeMap<String, Option<String>>,
+    },
 }
 
 impl Command {
@@ -80,6 +87,11 @@ impl Command {
                 encode_scope(*node, &mut out);
                 encode_changes(changes, &mut out);
             }
+            Self::AlterGroupConfigs { group, changes } => {
+                out.byte(5);
+                out.text(group.as_str());
+                encode_changes(changes, &mut out);
+            }
         }
         out.finish()
     }
@@ -103,6 +115,10 @@ impl Command {
                 node: decode_scope(&mut from)?,
                 changes: decode_changes(&mut from)?,
             },
+            5 => Self::AlterGroupConfigs {
+                group: decode_group(&mut from)?,
+                changes: decode_changes(&mut from)?,
+            },
             _ => return Err(from.invalid("an unknown kind of command")),
         };
         from.finish()?;
@@ -113,6 +129,11 @@ impl Command {
 pub(super) fn decode_shards(from: &mut Decoder<'_>) -> Result<ShardCount, Error> {
     let count = from.narrow()?;
     ShardCount::new(count).map_err(|_count| from.invalid("an impossible number of shards"))
+}
+
+pub(super) fn decode_group(from: &mut Decoder<'_>) -> Result<GroupId, Error> {
+    let id = from.text()?;
+    GroupId::new(id).map_err(|_id| from.invalid("a bad group id"))
 }
 
 pub(crate) fn decode_flag(from: &mut Decoder<'_>) -> Result<bool, Error> {

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use rafka_core::NodeId;
 
-use super::command::{decode_addresses, decode_flag, decode_shards, encode_addresses};
+use super::command::{
+    decode_addresses, decode_flag, decode_group, decode_shards, encode_addresses,
+};
 use super::{Foundation, Member, Root, SessionEpoch};
 use crate::codec::{Decoder, Encoder, Error};
 use crate::partition::StorageEpoch;
 
 /// The newest format version of a snapshot.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The first one with configs of groups.
+const VERSION_GROUP_CONFIGS: u8 = 2;
 
 impl Root {
     /// The whole state as bytes.
@@ -37,6 +42,11 @@ impl Root {
         out.count(self.node_configs.len());
         for (node, configs) in &self.node_configs {
             out.signed(i64::from(node.0));
+            out.texts(configs);
+        }
+        out.count(self.group_configs.len());
+        for (group, configs) in &*self.group_configs {
+            out.text(group.as_str());
             out.texts(configs);
         }
         out.finish()
@@ -72,7 +82,23 @@ impl Root {
             let node = NodeId(from.narrow_signed()?);
             node_configs.insert(node, from.texts()?);
         }
+        let mut group_configs = BTreeMap::new();
+        if VERSION_GROUP_CONFIGS <= from.version() {
+            for _ in 0..from.count(2)? {
+                let group = decode_group(&mut from)?;
+                group_configs.insert(group, from.texts()?);
+            }
+        }
         from.finish()?;
-        Ok(Self { foundation, members, node_next, producer_id_next, cluster_configs, node_configs })
+        let group_configs = Arc::new(group_configs);
+        Ok(Self {
+            foundation,
+            members,
+            node_next,
+            producer_id_next,
+            cluster_configs,
+            node_configs,
+            group_configs,
+        })
     }
 }

@@ -84,3 +84,36 @@ fn configs_of_a_node_are_set_and_removed() {
     assert_eq!(root.configs(Some(NodeId(0))), None);
     assert_eq!(root.apply(&alter(Some(9), None)), Err(Refused::UnknownNode(NodeId(9))));
 }
+
+#[test]
+fn configs_of_a_group_are_set_removed_and_bounded() {
+    let mut root = founded();
+    let group = |name: &str| GroupId::new(name).expect("a valid id");
+    let alter = |name: &str, value: Option<&str>| Command::AlterGroupConfigs {
+        group: group(name),
+        changes: BTreeMap::from([("a.key".to_owned(), value.map(str::to_owned))]),
+    };
+    let changed = Ok(vec![Effect::GroupConfigsChanged(group("g"))]);
+    assert_eq!(root.apply(&alter("g", None)), Ok(Vec::new()));
+    assert_eq!(root.apply(&alter("g", Some("1"))), changed);
+    assert_eq!(root.apply(&alter("g", Some("1"))), Ok(Vec::new()));
+    assert_eq!(root.group_configs(&group("g")).expect("it has some")["a.key"], "1");
+    assert_eq!(Root::restore(&root.snapshot()), Ok(root.clone()));
+    for number in 1..CONFIGURED_GROUPS_MAX {
+        root.apply(&alter(&number.to_string(), Some("1"))).expect("within the bound");
+    }
+    assert_eq!(root.apply(&alter("one more", Some("1"))), Err(Refused::TooManyConfiguredGroups));
+    assert_eq!(root.apply(&alter("g", Some("2"))), changed, "it has some already");
+    assert_eq!(root.apply(&alter("g", None)), changed);
+    assert_eq!(root.group_configs(&group("g")), None);
+    assert_eq!(root.configured_groups().count(), CONFIGURED_GROUPS_MAX - 1);
+}
+
+#[test]
+fn a_snapshot_from_before_groups_had_configs_is_read() {
+    let root = founded();
+    let mut bytes = root.snapshot();
+    assert_eq!((bytes[0], bytes.pop()), (2, Some(0)), "and no groups with configs at its end");
+    bytes[0] = 1;
+    assert_eq!(Root::restore(&bytes), Ok(root));
+}

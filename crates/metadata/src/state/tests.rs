@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rafka_core::rng::{self, Rng, RngExt as _};
-use rafka_core::{Epoch, NodeId, PartitionIndex, TopicPartition};
+use rafka_core::{Epoch, GroupId, NodeId, PartitionIndex, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
@@ -47,7 +47,11 @@ fn changes(rng: &mut Rng, names: &[&str]) -> BTreeMap<String, Option<String>> {
 
 fn root_command(rng: &mut Rng) -> root::Command {
     let node = NodeId(rng.random_range(0..NODES + 1));
-    match rng.random_range(0..5) {
+    match rng.random_range(0..6) {
+        4 => root::Command::AlterGroupConfigs {
+            group: GroupId::new(pick(rng, &["g", "h"])).expect("a valid id"),
+            changes: changes(rng, &["consumer.session.timeout.ms", "unknown"]),
+        },
         0 => root::Command::Join { uuid: Uuid::from_u128(rng.random_range(0..4)) },
         1 => root::Command::GrantProducerIds { node },
         2 => root::Command::AlterConfigs {

@@ -18,6 +18,8 @@ pub type Layer = BTreeMap<Key, String>;
 pub enum Source {
     /// Set for the topic.
     Topic,
+    /// Set for the consumer group.
+    Group,
     /// Set at run time for this node.
     Node,
     /// Set at run time for all nodes.

@@ -83,6 +83,13 @@ pub(super) fn keep_new(share: &mut Share, owned: &mut BTreeSet<TopicPartition>) 
 }
 
 impl Group {
+    /// The sessions of all members of this kind begin anew, by the settings of the turn.
+    pub(in crate::group) fn renew_sessions(&mut self, turn: &Turn<'_>) {
+        if let Some(consumers) = &mut self.consumers {
+            consumers.touch_all(turn);
+        }
+    }
+
     /// Takes over what the log says of the next-generation group.
     ///
     /// Its members have their whole session timeout from now on, and those that were asked to let

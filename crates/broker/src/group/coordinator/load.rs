@@ -132,11 +132,18 @@ impl Owner {
             }
             groups.by_id.insert(id, Slot { group, planned });
         }
+        let ids = groups.by_id.keys();
+        let is_own = |id: &&GroupId| self.log.own_settings(id, &self.settings).is_some();
+        let with_own_settings: Vec<GroupId> = ids.filter(is_own).cloned().collect();
         tracing::debug!(%partition, %epoch, groups = groups.by_id.len(), "groups loaded");
         *phase = Phase::Ready(groups);
         if !gone.is_empty() {
             let offsets: usize = gone.values().map(Vec::len).sum();
             tracing::info!(%partition, offsets, "forgetting offsets of topics that are gone");
+        }
+        // They were loaded by the settings of the node.
+        for id in with_own_settings {
+            self.step(partition, &id, |group, turn| group.renew_sessions(turn));
         }
         for (id, partitions) in gone {
             self.step(partition, &id, |group, turn| group.forget_gone(partitions, turn));

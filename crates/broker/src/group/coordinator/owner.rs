@@ -245,11 +245,12 @@ impl Owner {
             groups.by_id.insert(id.clone(), Slot { group, planned: None });
         }
         let slot = groups.by_id.get_mut(id).expect("it was there or has just been added");
+        let own_settings = self.log.own_settings(id, &self.settings);
         self.bytes -= slot.group.bytes();
         let mut turn = Turn {
             now: self.clock.now(),
             timestamp: self.clock.timestamp(),
-            settings: &self.settings,
+            settings: own_settings.as_ref().unwrap_or(&self.settings),
             rng: &mut self.rng,
             effects: Effects::default(),
         };

@@ -46,6 +46,8 @@ struct MemoryLog {
     refusal: Mutex<Option<Error>>,
     /// Topics that do not exist. Every other has one partition.
     gone: Mutex<BTreeSet<TopicName>>,
+    /// Groups that have a session timeout of their own.
+    own_session_timeout: Mutex<BTreeMap<GroupId, Duration>>,
     /// When it was read.
     reads: Mutex<Vec<tokio::time::Instant>>,
     /// Reads wait while this is set.
@@ -62,6 +64,7 @@ impl MemoryLog {
             early: Mutex::default(),
             refusal: Mutex::default(),
             gone: Mutex::default(),
+            own_session_timeout: Mutex::default(),
             reads: Mutex::default(),
             is_reading_held: watch::Sender::new(false),
         })
@@ -92,6 +95,11 @@ impl OffsetsLog for MemoryLog {
         let gone = self.gone.lock().clone();
         let gone: Vec<&str> = gone.iter().map(TopicName::as_str).collect();
         Some(all_but(&gone))
+    }
+
+    fn own_settings(&self, group: &GroupId, settings: &Settings) -> Option<Settings> {
+        let timeout = self.own_session_timeout.lock().get(group).copied()?;
+        Some(Settings { group_consumer_session_timeout: timeout, ..settings.clone() })
     }
 
     fn ensure_topic(&self) -> BoxFuture<'static, Result<u32, Error>> {

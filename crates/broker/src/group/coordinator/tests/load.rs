@@ -89,3 +89,39 @@ async fn a_topic_that_is_deleted_while_its_offsets_are_loaded_begins_anew() {
     assert_eq!(kept(&node).await, (None, 0));
     assert_eq!(kept(&Node::leading(&log, 3).await).await, (None, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_with_settings_of_its_own_goes_by_them_also_when_it_was_just_loaded() {
+    use crate::group::{ConsumerHeartbeat, JOIN_EPOCH};
+
+    let log = MemoryLog::new();
+    log.own_session_timeout.lock().insert(group_id("g"), 100 * SECOND);
+    let beat = |member_epoch: i32| {
+        let is_joining = member_epoch == JOIN_EPOCH;
+        ConsumerHeartbeat {
+            group: group_id("g"),
+            member: "m".to_owned(),
+            member_epoch,
+            instance: None,
+            rack: None,
+            rebalance_timeout: is_joining.then_some(10 * SECOND),
+            topics: is_joining.then(|| vec!["t".to_owned()]),
+            regex: None,
+            assignor: None,
+            owned: is_joining.then(Vec::new),
+            client_id: "test".to_owned(),
+            client_host: "here".to_owned(),
+        }
+    };
+    let before = Node::leading(&log, 1).await;
+    before.coordinator.consumer_heartbeat(beat(JOIN_EPOCH)).await.expect("it may join");
+    // The node's settings give it 45 seconds.
+    tokio::time::sleep(60 * SECOND).await;
+    before.coordinator.consumer_heartbeat(beat(1)).await.expect("it is still a member");
+    let after = Node::leading(&log, 2).await;
+    settle().await;
+    tokio::time::sleep(60 * SECOND).await;
+    after.coordinator.consumer_heartbeat(beat(1)).await.expect("it is still a member");
+    tokio::time::sleep(101 * SECOND).await;
+    assert_eq!(code(after.coordinator.consumer_heartbeat(beat(1)).await), 25);
+}
