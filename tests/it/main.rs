@@ -9,6 +9,8 @@ mod configuration;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod exactly_once;
+#[cfg(test)]
 mod idle;
 #[cfg(test)]
 mod kafka;

@@ -38,5 +38,5 @@ pub use node::Node;
 /// The messages that travel, for the crates of the SDK.
 pub use rafka_proto::v1;
 pub use settings::{InvalidSettings, Settings};
-pub use transactions::Transactions;
+pub use transactions::{GroupMetadata, Transactions};
 pub use view::{Leadership, Topic, TopicPartition};

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_core::{ProducerEpoch, ProducerId};
+use rafka_core::{Offset, ProducerEpoch, ProducerId};
 use rafka_proto::v1;
 
 use crate::client::Client;
 use crate::convert::check;
 use crate::error::Error;
 use crate::node::Node;
+use crate::view::TopicPartition;
+
+/// The most offsets in one request.
+const OFFSETS_PER_CALL: usize = 10_000;
 
 /// The calls of transactional producers. Cheap to clone.
 ///
@@ -96,6 +100,92 @@ impl Transactions {
         };
         let answer = self.client.call(operation, ask).await?;
         identity(operation, answer.producer_id, answer.producer_epoch)
+    }
+
+    /// Makes offsets of a group part of the producer's transaction: they count once it is committed.
+    ///
+    /// # Errors
+    /// If no node answers in time: they may have become part of it, and the same call tells. Kafka's
+    /// codes 22, 25 and 82 if the group has gone on without the member, 47 and 90 if another producer
+    /// has the id or the transaction took too long, and those of a partition.
+    ///
+    /// # Cancel safety
+    /// Dropped, the offsets may still become part of the transaction.
+    pub async fn commit_offsets(
+        &self,
+        transactional_id: &str,
+        producer: (ProducerId, ProducerEpoch),
+        group: &GroupMetadata,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> Result<(), Error> {
+        for some in offsets.chunks(OFFSETS_PER_CALL) {
+            let offset = |(partition, offset): &(TopicPartition, Offset)| v1::OffsetToCommit {
+                topic: partition.topic.to_string(),
+                partition: partition.partition.0,
+                offset: offset.0,
+                leader_epoch: None,
+                metadata: String::new(),
+            };
+            let request = v1::CommitOffsetsInTransactionRequest {
+                transactional_id: transactional_id.to_owned(),
+                producer_id: producer.0.0,
+                producer_epoch: i32::from(producer.1.0),
+                commit: Some(v1::CommitOffsetsRequest {
+                    group: group.group.clone(),
+                    generation: group.generation,
+                    member_id: group.member_id.clone(),
+                    instance_id: group.instance_id.clone(),
+                    offsets: some.iter().map(offset).collect(),
+                }),
+            };
+            self.commit_some(request, &group.group).await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_some(
+        &self,
+        request: v1::CommitOffsetsInTransactionRequest,
+        group: &str,
+    ) -> Result<(), Error> {
+        let operation = "commit offsets in a transaction";
+        let ask = |node: Arc<Node>| {
+            let request = request.clone();
+            async move {
+                let mut transactions = node.transactions();
+                let answer = node.ask(operation, transactions.commit_offsets(request)).await?;
+                check(format_args!("group {group}"), answer.error.as_ref())?;
+                for result in &answer.partitions {
+                    let subject = format_args!("{}/{}", result.topic, result.partition);
+                    check(subject, result.error.as_ref())?;
+                }
+                Ok(())
+            }
+        };
+        self.client.call(operation, ask).await
+    }
+}
+
+/// Who a consumer is in its group: so the group knows whether it is still a member when a producer
+/// commits offsets for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// The group.
+    pub group: String,
+    /// The member; empty for who is in no group, and may commit whoever its members are.
+    pub member_id: String,
+    /// The generation it is in; -1 for who is in no group.
+    pub generation: i32,
+    /// Its static identity.
+    pub instance_id: Option<String>,
+}
+
+impl GroupMetadata {
+    /// Of who is not a member: a consumer of partitions that were assigned by hand.
+    #[must_use]
+    pub fn outside(group: impl Into<String>) -> Self {
+        let (group, member_id) = (group.into(), String::new());
+        Self { group, member_id, generation: -1, instance_id: None }
     }
 }
 

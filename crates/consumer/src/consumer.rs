@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use rafka_client::admin::OffsetSpec;
-use rafka_client::{Client, TopicPartition};
-use rafka_core::{Offset, TopicName};
+use rafka_client::{Client, Error as ClientError, GroupMetadata, TopicPartition};
+use rafka_core::{ErrorCode, Offset, TopicName};
 
 use crate::builder::Builder;
 use crate::driver::Driver;
 use crate::error::Error;
-use crate::member::Polling;
+use crate::member::{Membership, Polling};
 use crate::metrics::{Counters, Metrics};
 use crate::partitions::Need;
 use crate::rebalance::Listener;
@@ -224,6 +224,47 @@ impl Consumer {
         self.shared.committer.commit(turn, offsets).await?;
         self.shared.partitions.lock().note_committed(offsets);
         Ok(())
+    }
+
+    /// Who this consumer is in its group, as far as what it was given goes: for a producer that commits
+    /// the offsets in a transaction, together with what it made of the records.
+    ///
+    /// # Errors
+    /// Without a group; [`Error::NotMember`] if the consumer is subscribed and the group has given it
+    /// nothing, or has taken it away.
+    pub fn group_metadata(&self) -> Result<GroupMetadata, Error> {
+        let group = self.shared.committer.group("say who it is")?.to_owned();
+        if !self.shared.subscribed.load(Ordering::Acquire) {
+            return Ok(GroupMetadata::outside(group));
+        }
+        let owner = self.shared.owner.lock().clone();
+        let Some(Membership { member_id, generation }) = owner else {
+            let (subject, code) = (format!("group {group}"), ErrorCode::UnknownMemberId);
+            let cause = Box::new(ClientError::refused(subject, i32::from(code.code()), ""));
+            return Err(Error::NotMember { group, cause });
+        };
+        let instance_id = self.shared.settings.instance_id.clone();
+        Ok(GroupMetadata { group, member_id, generation, instance_id })
+    }
+
+    /// Of each partition of which something was given that is not committed by this consumer: the next
+    /// offset to be given. What [`Consumer::commit`] would commit, for a producer that commits it in a
+    /// transaction; without a commit of the consumer's own it stays in this list.
+    #[must_use]
+    pub fn uncommitted(&self) -> Vec<(TopicPartition, Offset)> {
+        self.shared.partitions.lock().uncommitted()
+    }
+
+    /// Goes back, in all assigned partitions, to what the group has committed, or else to where the
+    /// settings say: what was given since is given again. For when a transaction was aborted.
+    pub fn seek_to_committed(&self) {
+        let mut partitions = self.shared.partitions.lock();
+        for partition in partitions.names() {
+            let found = partitions.relocate(&partition, Need::Committed);
+            found.expect("it has just been listed, under the same lock");
+        }
+        drop(partitions);
+        self.shared.changed();
     }
 
     /// What the group has committed, in the order of the partitions.

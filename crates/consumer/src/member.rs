@@ -35,10 +35,10 @@ pub(crate) enum Event {
     Revoke(GiveUp, oneshot::Sender<()>),
     /// The partitions were given to others already.
     Lost,
-    /// These partitions, and no others, are the member's now.
-    Assigned(Vec<TopicPartition>),
+    /// These partitions, and no others, are the member's now, which is this one.
+    Assigned(Vec<TopicPartition>, Membership),
     /// These partitions are the member's now, beside those it has.
-    Added(Vec<TopicPartition>),
+    Added(Vec<TopicPartition>, Membership),
     /// The group does not take the member. Its task has ended.
     Failed(Error),
 }
@@ -241,7 +241,8 @@ impl Member {
         let assigned: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
         let before = std::mem::replace(&mut self.owned, assigned);
         if !self.group.settings.is_cooperative() {
-            let _consumer_is_gone = self.events.send(Event::Assigned(partitions)).await;
+            let event = Event::Assigned(partitions, join.membership.clone());
+            let _consumer_is_gone = self.events.send(event).await;
             return Entered::Stays(join);
         }
         let moving: Vec<_> = before.difference(&self.owned).cloned().collect();
@@ -250,7 +251,8 @@ impl Member {
             return Entered::Neglected;
         }
         let added = self.owned.difference(&before).cloned().collect();
-        let _consumer_is_gone = self.events.send(Event::Added(added)).await;
+        let event = Event::Added(added, join.membership.clone());
+        let _consumer_is_gone = self.events.send(event).await;
         if moves { Entered::JoinsAgain } else { Entered::Stays(join) }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::budget::Budget;
 use crate::commit::Committer;
 use crate::error::Error;
-use crate::member::Common;
+use crate::member::{Common, Membership};
 use crate::metrics::{Counters, Metrics};
 use crate::partitions::Partitions;
 use crate::rebalance::Listener;
@@ -24,6 +24,9 @@ pub(crate) struct Shared {
     /// Held while records are taken or something is asked; never while something is awaited.
     pub(crate) partitions: Mutex<Partitions>,
     pub(crate) common: Arc<Common>,
+    /// As whom the consumer was given the partitions that it reads. The member itself may be somebody
+    /// else by now, of which the consumer learns in a `poll`.
+    pub(crate) owner: Mutex<Option<Membership>>,
     pub(crate) committer: Committer,
     pub(crate) budget: Arc<Budget>,
     pub(crate) counters: Arc<Counters>,
@@ -47,6 +50,7 @@ impl Shared {
                 Arc::clone(&common),
                 Arc::clone(&counters),
             ),
+            owner: Mutex::new(None),
             budget: Budget::new(settings.prefetch_bytes),
             common,
             counters,

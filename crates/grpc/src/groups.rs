@@ -3,7 +3,7 @@
 mod admin;
 mod describe;
 mod membership;
-mod offsets;
+pub(crate) mod offsets;
 
 use std::sync::Arc;
 
@@ -76,7 +76,8 @@ impl groups_server::Groups for Groups {
         request: Request<CommitOffsetsRequest>,
     ) -> Result<Response<CommitOffsetsResponse>, Status> {
         let groups = self.gateway.broker.groups();
-        offsets::commit(groups, request.into_inner()).await.map(Response::new)
+        let commit = |order| groups.commit_offsets(order);
+        offsets::commit(request.into_inner(), commit).await.map(Response::new)
     }
 
     async fn fetch_offsets(

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_broker::produce::TransactionVersion;
+use rafka_broker::produce::{Transaction, TransactionVersion};
 use rafka_broker::transaction::{End, Init};
 use rafka_broker::{Broker, Error};
 use rafka_core::batch::Outcome;
 use rafka_core::{ErrorCode, ProducerEpoch, ProducerId};
 use rafka_proto::v1::{
-    EndTransactionRequest, EndTransactionResponse, InitProducerIdRequest, InitProducerIdResponse,
-    transactions_server,
+    CommitOffsetsInTransactionRequest, CommitOffsetsResponse, EndTransactionRequest,
+    EndTransactionResponse, InitProducerIdRequest, InitProducerIdResponse, transactions_server,
 };
 use tonic::{Request, Response, Status};
 
 use crate::convert;
 use crate::gateway::Gateway;
+use crate::groups::offsets;
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_mins(1);
 
@@ -50,19 +51,43 @@ impl transactions_server::Transactions for Transactions {
         };
         Ok(Response::new(answer))
     }
+
+    async fn commit_offsets(
+        &self,
+        request: Request<CommitOffsetsInTransactionRequest>,
+    ) -> Result<Response<CommitOffsetsResponse>, Status> {
+        let CommitOffsetsInTransactionRequest {
+            transactional_id,
+            producer_id,
+            producer_epoch,
+            commit,
+        } = request.into_inner();
+        let commit = commit.ok_or_else(|| Status::invalid_argument("commit is missing"))?;
+        let broker = &self.gateway.broker;
+        let committing = offsets::commit(commit, |order| async move {
+            let producer = (ProducerId(producer_id), epoch(producer_epoch)?);
+            let version = TransactionVersion::V2;
+            let transaction = Transaction { id: transactional_id, version };
+            broker.commit_offsets_in_transaction(order, transaction, producer).await
+        });
+        committing.await.map(Response::new)
+    }
+}
+
+fn epoch(number: i32) -> Result<ProducerEpoch, Error> {
+    i16::try_from(number).map(ProducerEpoch).map_err(|_too_large| {
+        let message = format!("producer_epoch is {number}: at most 32767");
+        Error::new(ErrorCode::InvalidRequest, message)
+    })
 }
 
 async fn end(
     broker: &Broker,
     request: EndTransactionRequest,
 ) -> Result<(ProducerId, ProducerEpoch), Error> {
-    let epoch = i16::try_from(request.producer_epoch).map_err(|_too_large| {
-        let message = format!("producer_epoch is {}: at most 32767", request.producer_epoch);
-        Error::new(ErrorCode::InvalidRequest, message)
-    })?;
     let end = End {
         id: request.transactional_id,
-        producer: (ProducerId(request.producer_id), ProducerEpoch(epoch)),
+        producer: (ProducerId(request.producer_id), epoch(request.producer_epoch)?),
         outcome: if request.commit { Outcome::Commit } else { Outcome::Abort },
         version: TransactionVersion::V2,
     };

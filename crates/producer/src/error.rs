@@ -111,6 +111,16 @@ pub enum Error {
         /// The transactional id.
         transactional_id: String,
     },
+    /// The group has given the partitions to others in the meantime: the offsets are not part of the
+    /// transaction, which can only be aborted. Others consume again what was not committed.
+    #[error("offsets of group {group} cannot be committed: their consumer is no longer its member")]
+    NotMember {
+        /// The group.
+        group: String,
+        /// What the group says.
+        #[source]
+        cause: Box<rafka_client::Error>,
+    },
     /// The batch could not be compressed.
     #[error("{partition}: the batch cannot be compressed: {cause}")]
     Codec {
@@ -152,6 +162,7 @@ impl Error {
             | Self::UnknownYet { .. }
             | Self::Fenced { .. }
             | Self::FencedId { .. }
+            | Self::NotMember { .. }
             | Self::Codec { .. } => Fate::NotWritten,
         }
     }
@@ -172,6 +183,7 @@ impl Error {
             | Self::InvalidRecord { .. }
             | Self::Fenced { .. }
             | Self::FencedId { .. }
+            | Self::NotMember { .. }
             | Self::Committing { .. }
             | Self::Codec { .. }
             | Self::Closed { .. } => false,

@@ -52,6 +52,7 @@ pub use error::{Error, Fate, Rejected};
 pub use metrics::Metrics;
 pub use partitioner::{Choose, Partitioner};
 pub use producer::Producer;
+pub use rafka_client::{GroupMetadata, TopicPartition};
 pub use rafka_core::compression::Compression;
 pub use record::{Record, RecordMetadata};
 pub use settings::{Acks, Settings};

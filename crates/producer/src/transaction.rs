@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rafka_client::{Client, InvalidSettings};
-use rafka_core::ErrorCode;
+use rafka_client::{Client, GroupMetadata, InvalidSettings, TopicPartition};
+use rafka_core::{ErrorCode, Offset};
 
 use crate::delivery::Delivery;
-use crate::error::{Error, Rejected};
+use crate::error::{Error, Fate, Rejected};
 use crate::flight::Identity;
 use crate::partitioner::Partitioner;
 use crate::producer::Producer;
@@ -88,7 +88,7 @@ impl TransactionalProducer {
             Some(transaction),
         );
         self.unfinished = Some(End::Abort);
-        Ok(Transaction { owner: self, producer })
+        Ok(Transaction { owner: self, producer, offsets: Offsets::None })
     }
 
     /// Ends what is unfinished. The same end again, after a failure, is fine.
@@ -124,6 +124,16 @@ impl TransactionalProducer {
 pub struct Transaction<'a> {
     owner: &'a mut TransactionalProducer,
     producer: Producer,
+    offsets: Offsets,
+}
+
+/// What became of the offsets of groups.
+#[derive(Debug)]
+enum Offsets {
+    None,
+    Sent,
+    /// They could not be made part of the transaction, or nobody knows.
+    Failed(Error),
 }
 
 impl Transaction<'_> {
@@ -156,10 +166,62 @@ impl Transaction<'_> {
         &self.producer
     }
 
+    /// Makes offsets of a group part of the transaction: of each partition the next one to be
+    /// consumed. They count once it is committed, together with the records. `group` is what the
+    /// consumer says of itself (`Consumer::group_metadata` of `rafka-consumer`); if the group has given
+    /// its partitions to others by then, this fails.
+    ///
+    /// # Errors
+    /// The transaction can only be aborted then: [`Error::NotMember`] if the consumer is no longer a
+    /// member of its group, [`Error::FencedId`] if another producer has the id or the time was up,
+    /// [`Error::Closed`] if the transaction has ended, and as the client's calls.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the transaction can only be aborted.
+    pub async fn commit_offsets(
+        &mut self,
+        group: &GroupMetadata,
+        offsets: &[(TopicPartition, Offset)],
+    ) -> Result<(), Error> {
+        if self.owner.unfinished != Some(End::Abort) {
+            return Err(Error::Closed { fate: Fate::NotWritten });
+        }
+        if let Offsets::Failed(error) = &self.offsets {
+            return Err(error.clone());
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        // Should this be dropped, some may be part of the transaction and others not.
+        self.offsets = Offsets::Failed(Error::Closed { fate: Fate::Unknown });
+        let TransactionalProducer { client, transactional_id, identity, .. } = &*self.owner;
+        let (producer, transactions) = ((identity.id, identity.epoch), client.transactions());
+        let sent = transactions.commit_offsets(transactional_id, producer, group, offsets).await;
+        let sent = sent.map_err(|error| match error.code() {
+            Some(
+                ErrorCode::IllegalGeneration
+                | ErrorCode::UnknownMemberId
+                | ErrorCode::FencedInstanceId,
+            ) => Error::NotMember { group: group.group.clone(), cause: Box::new(error) },
+            _ => told(transactional_id, error),
+        });
+        self.offsets = match &sent {
+            Ok(()) => Offsets::Sent,
+            Err(error) => Offsets::Failed(error.clone()),
+        };
+        sent
+    }
+
+    /// Whether the node may know of the transaction.
+    fn is_begun(&self) -> bool {
+        !matches!(self.offsets, Offsets::None) || 0 < self.producer.metrics().records_sent
+    }
+
     /// Delivers what was sent and commits it, all of it. Once it was committed, this does nothing.
     ///
     /// # Errors
-    /// The first failure of a record: nothing is committed, and the transaction can only be aborted.
+    /// The first failure of a record or of offsets: nothing is committed, and the transaction can only
+    /// be aborted.
     /// [`Error::FencedId`] if another producer has the id or the time was up: nothing is committed.
     /// As the client's calls if no node answers: it may have been committed. Call again to know, or
     /// begin the next transaction, which makes sure that this one is committed.
@@ -175,8 +237,10 @@ impl Transaction<'_> {
                 return Err(failure.clone());
             }
             closed?;
-            let is_empty = self.producer.metrics().records_sent == 0;
-            self.owner.unfinished = (!is_empty).then_some(End::Commit);
+            if let Offsets::Failed(error) = &self.offsets {
+                return Err(error.clone());
+            }
+            self.owner.unfinished = self.is_begun().then_some(End::Commit);
         }
         self.owner.end().await
     }
@@ -197,7 +261,7 @@ impl Transaction<'_> {
         }
         // What is still under way belongs to an epoch that ends now.
         let _given_up = self.producer.close(Duration::ZERO).await;
-        if self.producer.metrics().records_sent == 0 {
+        if !self.is_begun() {
             self.owner.unfinished = None;
         }
         self.owner.end().await

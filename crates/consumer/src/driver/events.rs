@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Driver, Learnt};
 use crate::error::Error;
-use crate::member::{EVENTS_MAX, Event, GiveUp, Group, Member};
+use crate::member::{EVENTS_MAX, Event, GiveUp, Group, Member, Membership};
 use crate::metrics::Counters;
 use crate::partitions::{Need, Partitions};
 use crate::rebalance::Rebalance;
@@ -98,8 +98,12 @@ impl Driver {
                 self.giving_up = None;
                 self.let_go(Rebalance::Lost);
             }
-            Event::Assigned(partitions) => self.take_over(partitions, Partitions::assign),
-            Event::Added(partitions) => self.take_over(partitions, Partitions::add),
+            Event::Assigned(partitions, membership) => {
+                self.take_over(partitions, membership, Partitions::assign);
+            }
+            Event::Added(partitions, membership) => {
+                self.take_over(partitions, membership, Partitions::add);
+            }
             Event::Failed(cause) => {
                 self.member = None;
                 self.giving_up = None;
@@ -134,6 +138,7 @@ impl Driver {
     }
 
     fn let_go(&mut self, rebalance: fn(Vec<TopicPartition>) -> Rebalance) {
+        *self.shared.owner.lock() = None;
         let all = self.shared.partitions.lock().names();
         self.let_go_of(all, rebalance);
     }
@@ -153,8 +158,10 @@ impl Driver {
     fn take_over(
         &mut self,
         assigned: Vec<TopicPartition>,
+        membership: Membership,
         take: fn(&mut Partitions, &[TopicPartition], Need),
     ) {
+        *self.shared.owner.lock() = Some(membership);
         take(&mut self.shared.partitions.lock(), &assigned, Need::Committed);
         self.forget_search();
         Counters::add(&self.shared.counters.rebalances, 1);

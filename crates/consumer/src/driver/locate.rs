@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rafka_client::admin::{FoundOffset, Isolation, OffsetSpec};
+use rafka_client::admin::{FoundOffset, OffsetSpec};
 use rafka_client::{Client, Error as ClientError, TopicPartition};
 use rafka_core::{Offset, Time};
 
@@ -82,11 +82,9 @@ async fn committed_offsets(
         return Ok(BTreeMap::new());
     }
     let partitions: Vec<_> = sought.iter().map(|sought| sought.partition.clone()).collect();
-    let admin = client.admin();
-    let committed = match settings.isolation {
-        Isolation::ReadUncommitted => admin.committed_offsets(group, &partitions).await?,
-        Isolation::ReadCommitted => admin.stable_offsets(group, &partitions).await?,
-    };
+    // A transaction that is about to end may change them: whoever read on before that would give its
+    // records twice.
+    let committed = client.admin().stable_offsets(group, &partitions).await?;
     let known = committed.into_iter().filter_map(|known| Some((known.partition, known.offset?)));
     Ok(known.collect())
 }

@@ -3,7 +3,7 @@
 use rafka_broker::Error;
 use rafka_broker::group::{
     CommitOffsets, CommittedOffset, Coordinator, DeleteOffsets, FetchOffsets, FetchedOffset,
-    OffsetToCommit,
+    OffsetToCommit, PartitionResult as Committed,
 };
 use rafka_core::{ErrorCode, Offset, PartitionIndex, TopicName};
 use rafka_proto::v1::{
@@ -18,10 +18,14 @@ use crate::convert;
 /// The generation of who is in no group.
 const NO_GENERATION: i32 = -1;
 
-pub(super) async fn commit(
-    groups: &Coordinator,
+/// Commits by `commit`, which is asked for what can be asked for.
+pub(crate) async fn commit<F>(
     request: CommitOffsetsRequest,
-) -> Result<CommitOffsetsResponse, Status> {
+    commit: impl FnOnce(CommitOffsets) -> F,
+) -> Result<CommitOffsetsResponse, Status>
+where
+    F: Future<Output = Result<Vec<Committed>, Error>>,
+{
     convert::check_items_max("offsets", request.offsets.len())?;
     let group = match convert::group_id(&request.group) {
         Ok(group) => group,
@@ -38,14 +42,14 @@ pub(super) async fn commit(
         offsets.extend(checked.ok());
     }
     let is_member = !request.member_id.is_empty() || 0 < request.generation;
-    let commit = CommitOffsets {
+    let order = CommitOffsets {
         group,
         member: request.member_id,
         instance: request.instance_id,
         generation: if is_member { request.generation } else { NO_GENERATION },
         offsets,
     };
-    let mut committed = match groups.commit_offsets(commit).await {
+    let mut committed = match commit(order).await {
         Ok(committed) => committed.into_iter(),
         Err(error) => return Ok(not_committed(&error)),
     };

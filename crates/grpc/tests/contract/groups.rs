@@ -6,12 +6,15 @@ use bytes::Bytes;
 use rafka_broker::group::{ConsumerHeartbeat, JOIN_EPOCH};
 use rafka_core::consumer_protocol::{Assignment, TopicPartitions};
 use rafka_core::{GroupId, PartitionIndex};
+use rafka_proto::v1::admin_client::AdminClient;
 use rafka_proto::v1::groups_client::GroupsClient;
+use rafka_proto::v1::transactions_client::TransactionsClient;
 use rafka_proto::v1::{
-    CommitOffsetsRequest, DeleteGroupsRequest, DeleteOffsetsRequest, DescribeGroupsRequest,
-    FetchOffsetsRequest, GroupProtocol, GroupState, GroupType, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, LeavingMember, ListGroupsRequest, MemberAssignment,
-    OffsetToCommit, SyncGroupRequest, TopicPartition,
+    CommitOffsetsInTransactionRequest, CommitOffsetsRequest, DeleteGroupsRequest,
+    DeleteOffsetsRequest, DescribeGroupsRequest, EndTransactionRequest, FetchOffsetsRequest,
+    GroupProtocol, GroupState, GroupType, HeartbeatRequest, InitProducerIdRequest,
+    InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeavingMember,
+    ListGroupsRequest, MemberAssignment, OffsetToCommit, SyncGroupRequest, TopicPartition,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -267,4 +270,85 @@ async fn groups_are_listed_by_state_and_deleted_when_empty() {
     node.groups().await.leave_group(request).await.expect("answered");
     assert_eq!(delete().await, [0, 69, 24]);
     assert!(list(&[]).await.is_empty());
+}
+
+/// Takes the transactional id `copier` over.
+async fn copier(node: &Node) -> InitProducerIdResponse {
+    let init = InitProducerIdRequest {
+        transactional_id: Some("copier".to_owned()),
+        transaction_timeout_ms: 60_000,
+    };
+    let given = soon(AdminClient::new(node.channel().await).init_producer_id(init)).await;
+    let given = given.expect("answered").into_inner();
+    assert_eq!(given.error, None);
+    given
+}
+
+#[tokio::test]
+async fn offsets_in_a_transaction_are_taken_of_current_members_and_producers_alone() {
+    let node = Node::with_topic("t", 1).await;
+    let mut transactions = TransactionsClient::new(node.channel().await);
+    let mut groups = node.groups().await;
+    let joined = join(&mut groups).await;
+    let sync = SyncGroupRequest {
+        group: "g".to_owned(),
+        generation: joined.generation,
+        member_id: joined.member_id.clone(),
+        ..SyncGroupRequest::default()
+    };
+    soon(groups.sync_group(sync)).await.expect("answered");
+    let given = copier(&node).await;
+    let order =
+        |epoch: i32, commit: Option<CommitOffsetsRequest>| CommitOffsetsInTransactionRequest {
+            transactional_id: "copier".to_owned(),
+            producer_id: given.producer_id,
+            producer_epoch: epoch,
+            commit,
+        };
+    let missing = soon(transactions.commit_offsets(order(given.producer_epoch, None))).await;
+    assert_eq!(missing.map_err(|status| status.code()).err(), Some(Code::InvalidArgument));
+    let (id, generation) = (joined.member_id.as_str(), joined.generation);
+    let t = [("t", 0, 5)];
+    let epoch = given.producer_epoch;
+    for (epoch, commit, expected) in [
+        (epoch, commit(generation, id, &t), 0),
+        (epoch, commit(-1, "", &t), 0),
+        (epoch, commit(generation + 1, id, &t), 22),
+        (epoch, commit(generation, "nobody", &t), 25),
+        (epoch + 1, commit(generation, id, &t), 47),
+        (99_999, commit(generation, id, &t), 42),
+        (-1, commit(generation, id, &t), 47),
+    ] {
+        let answer = soon(transactions.commit_offsets(order(epoch, Some(commit.clone())))).await;
+        let answer = answer.expect("answered").into_inner();
+        assert_eq!(code(answer.error.as_ref()), expected, "{epoch} {commit:?}");
+        let all_done = answer.partitions.iter().all(|result| result.error.is_none());
+        assert!(all_done, "{answer:?}");
+    }
+    let mut fetched = async |require_stable: bool| {
+        let partitions = vec![TopicPartition { topic: "t".to_owned(), partition: 0 }];
+        let fetch = FetchOffsetsRequest { group: "g".to_owned(), partitions, require_stable };
+        let found = soon(groups.fetch_offsets(fetch)).await.expect("answered").into_inner();
+        (code(found.partitions[0].error.as_ref()), found.partitions[0].offset)
+    };
+    assert_eq!(fetched(false).await, (0, -1));
+    assert_eq!(fetched(true).await, (88, -1));
+    let end = EndTransactionRequest {
+        transactional_id: "copier".to_owned(),
+        producer_id: given.producer_id,
+        producer_epoch: epoch,
+        commit: true,
+    };
+    let ended = soon(transactions.end_transaction(end)).await.expect("answered").into_inner();
+    assert_eq!(ended.error, None);
+    let settling = async {
+        loop {
+            let found = fetched(true).await;
+            if found.0 != 88 {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(soon(settling).await, (0, 5));
 }

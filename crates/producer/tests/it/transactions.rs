@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rafka_client::{Client, v1};
-use rafka_core::{Batch, ByteSize, PartitionIndex};
-use rafka_producer::{Builder, Error, Producer, Record, TransactionalProducer};
+use rafka_core::{Batch, ByteSize, ErrorCode, Offset, PartitionIndex, TopicName};
+use rafka_producer::{
+    Builder, Error, GroupMetadata, Producer, Record, TopicPartition, TransactionalProducer,
+};
 
 use crate::node::Node;
 
@@ -193,4 +195,111 @@ async fn settings_that_cannot_work_are_refused() {
     let refused = builder(&node).build_transactional("x", days).await;
     let refused = refused.expect_err("too long").to_string();
     assert!(refused.contains("INVALID_TRANSACTION_TIMEOUT"), "{refused}");
+}
+
+/// What the group has committed of the first partition, if no transaction may change it.
+async fn stable(node: &Node) -> Result<Option<Offset>, rafka_client::Error> {
+    let mut settings = rafka_client::Settings::new(&node.bootstrap());
+    settings.retry.attempts_max = 1;
+    let client = Client::new(settings).expect("sound");
+    let found = client.admin().stable_offsets("readers", &[at(0)]).await?;
+    Ok(found[0].offset)
+}
+
+/// The same, once no transaction may change it.
+async fn settled(node: &Node) -> Option<Offset> {
+    let settling = async {
+        loop {
+            match stable(node).await {
+                Ok(offset) => return offset,
+                Err(error) => assert_eq!(error.code(), Some(ErrorCode::UnstableOffsetCommit)),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, settling).await.expect("the markers are written")
+}
+
+fn at(partition: i32) -> TopicPartition {
+    TopicPartition::new(TopicName::new("t").expect("a valid name"), PartitionIndex(partition))
+}
+
+#[tokio::test]
+async fn offsets_are_committed_with_the_records_or_not_at_all() {
+    let node = Node::start("t", &[]).await;
+    let mut producer = producer(&node).await;
+    let group = GroupMetadata::outside("readers");
+    let mut transaction = producer.begin().await.expect("nothing is open");
+    transaction.send(record(1, "lost")).await.expect("taken");
+    transaction.commit_offsets(&group, &[(at(0), Offset(5))]).await.expect("it is open");
+    let unstable = stable(&node).await.expect_err("it is not decided");
+    assert_eq!(unstable.code(), Some(ErrorCode::UnstableOffsetCommit), "{unstable}");
+    transaction.abort().await.expect("it is open");
+    assert_eq!(settled(&node).await, None);
+
+    let mut transaction = producer.begin().await.expect("the last one is over");
+    transaction.commit_offsets(&group, &[(at(0), Offset(5))]).await.expect("it is open");
+    transaction.send(record(1, "kept")).await.expect("taken");
+    transaction.commit_offsets(&group, &[(at(0), Offset(6))]).await.expect("it is open");
+    transaction.commit().await.expect("nothing failed");
+    assert_eq!(settled(&node).await, Some(Offset(6)));
+    let late = transaction.commit_offsets(&group, &[(at(0), Offset(7))]).await;
+    assert!(matches!(late, Err(Error::Closed { .. })), "{late:?}");
+
+    // Offsets alone make a transaction, and one that is dropped is aborted.
+    let mut transaction = producer.begin().await.expect("the last one is over");
+    transaction.commit_offsets(&group, &[(at(0), Offset(8))]).await.expect("it is open");
+    drop(transaction);
+    let mut transaction = producer.begin().await.expect("the last one is aborted");
+    assert_eq!(settled(&node).await, Some(Offset(6)));
+    transaction.commit_offsets(&group, &[(at(0), Offset(9))]).await.expect("it is open");
+    transaction.commit().await.expect("nothing failed");
+    assert_eq!(settled(&node).await, Some(Offset(9)));
+    assert_eq!(committed(&node, 1).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_transaction_whose_offsets_were_refused_cannot_be_committed() {
+    let node = Node::start("t", &[]).await;
+    let mut producer = producer(&node).await;
+    let stranger = GroupMetadata {
+        member_id: "nobody".to_owned(),
+        generation: 3,
+        ..GroupMetadata::outside("readers")
+    };
+    let offsets = [(at(0), Offset(5))];
+    let mut transaction = producer.begin().await.expect("nothing is open");
+    transaction.send(record(1, "lost")).await.expect("taken");
+    for _ in 0..2 {
+        let refused = transaction.commit_offsets(&stranger, &offsets).await;
+        assert!(matches!(refused, Err(Error::NotMember { .. })), "{refused:?}");
+    }
+    let refused = transaction.commit().await;
+    assert!(matches!(refused, Err(Error::NotMember { .. })), "{refused:?}");
+    transaction.abort().await.expect("it is open");
+
+    let mut transaction = producer.begin().await.expect("the last one is over");
+    let nowhere = TopicPartition::new(TopicName::new("x").expect("a name"), PartitionIndex(0));
+    let group = GroupMetadata::outside("readers");
+    let refused = transaction.commit_offsets(&group, &[(nowhere, Offset(1))]).await;
+    let refused = refused.expect_err("there is no such topic").to_string();
+    assert!(refused.contains("UNKNOWN_TOPIC_OR_PARTITION"), "{refused}");
+    transaction.abort().await.expect("it is open");
+    drop(producer.begin().await.expect("the last one is over"));
+    assert_eq!(settled(&node).await, None);
+    assert_eq!(committed(&node, 1).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_was_fenced_commits_no_offsets() {
+    let node = Node::start("t", &[]).await;
+    let mut before = producer(&node).await;
+    let mut open = before.begin().await.expect("nothing is open");
+    let group = GroupMetadata::outside("readers");
+    open.commit_offsets(&group, &[(at(0), Offset(5))]).await.expect("it is open");
+    let after = producer(&node).await;
+    let late = open.commit_offsets(&group, &[(at(0), Offset(6))]).await;
+    assert!(matches!(late, Err(Error::FencedId { .. })), "{late:?}");
+    assert_eq!(settled(&node).await, None);
+    drop(after);
 }

@@ -2741,6 +2741,27 @@ pub mod groups_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Offsets to commit within a transaction.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitOffsetsInTransactionRequest {
+    /// As given to Admin.InitProducerId.
+    #[prost(string, tag = "1")]
+    pub transactional_id: ::prost::alloc::string::String,
+    /// As the last answer of Admin.InitProducerId or EndTransaction said.
+    #[prost(int64, tag = "2")]
+    pub producer_id: i64,
+    /// The same.
+    #[prost(int32, tag = "3")]
+    pub producer_epoch: i32,
+    /// What to commit, of which group, and as which member: a member that the group has replaced by then is refused
+    /// (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID). Without a member nothing of that is looked at, also
+    /// while the group has members. The errors of transactions come beside those of Groups.CommitOffsets:
+    /// INVALID_PRODUCER_EPOCH or PRODUCER_FENCED if another producer has the id or the transaction took too long,
+    /// INVALID_PRODUCER_ID_MAPPING, INVALID_TXN_STATE, and CONCURRENT_TRANSACTIONS while an earlier end is still being
+    /// written: try again.
+    #[prost(message, optional, tag = "4")]
+    pub commit: ::core::option::Option<CommitOffsetsRequest>,
+}
 /// How to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndTransactionRequest {
@@ -2883,6 +2904,33 @@ pub mod transactions_client {
                 .insert(GrpcMethod::new("rafka.v1.Transactions", "EndTransaction"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes offsets of a group part of what the producer has open: they count once it is committed, and never if it is
+        /// aborted. So what is consumed and what is produced from it are done together, exactly once. Answered once they are
+        /// durable. FetchOffsets with `require_stable` does not answer before it is decided which offset counts.
+        pub async fn commit_offsets(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CommitOffsetsInTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CommitOffsetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::Codec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/rafka.v1.Transactions/CommitOffsets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("rafka.v1.Transactions", "CommitOffsets"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2905,6 +2953,16 @@ pub mod transactions_server {
             request: tonic::Request<super::EndTransactionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::EndTransactionResponse>,
+            tonic::Status,
+        >;
+        /// Makes offsets of a group part of what the producer has open: they count once it is committed, and never if it is
+        /// aborted. So what is consumed and what is produced from it are done together, exactly once. Answered once they are
+        /// durable. FetchOffsets with `require_stable` does not answer before it is decided which offset counts.
+        async fn commit_offsets(
+            &self,
+            request: tonic::Request<super::CommitOffsetsInTransactionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CommitOffsetsResponse>,
             tonic::Status,
         >;
     }
@@ -3018,6 +3076,54 @@ pub mod transactions_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EndTransactionSvc(inner);
+                        let codec = crate::codec::Codec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rafka.v1.Transactions/CommitOffsets" => {
+                    #[allow(non_camel_case_types)]
+                    struct CommitOffsetsSvc<T: Transactions>(pub Arc<T>);
+                    impl<
+                        T: Transactions,
+                    > tonic::server::UnaryService<
+                        super::CommitOffsetsInTransactionRequest,
+                    > for CommitOffsetsSvc<T> {
+                        type Response = super::CommitOffsetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::CommitOffsetsInTransactionRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Transactions>::commit_offsets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CommitOffsetsSvc(inner);
                         let codec = crate::codec::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
