@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rafka_broker::stats::{LATENCY_BOUNDS_US, Latency};
 use rafka_broker::topics::PartitionDescription;
-use rafka_broker::{Broker, TopicRef};
+use rafka_broker::{Broker, Connections, TopicRef};
 use rafka_core::{ByteSize, Clock, Offset, PartitionIndex, Time, TopicName};
 use rafka_http::{Family, Gather, Page, Point, Value};
 use rafka_metadata::Metadata;
@@ -24,6 +24,9 @@ const LAG_POINTS_MAX: usize = 1000;
 
 /// Where metrics come from.
 pub(crate) struct Source {
+    pub(crate) grpc: Arc<Connections>,
+    pub(crate) kafka: Arc<Connections>,
+    pub(crate) kafka_stats: Arc<rafka_kafka::Stats>,
     pub(crate) broker: Broker,
     pub(crate) engine: AnyEngine,
     pub(crate) metadata: Metadata,
@@ -48,6 +51,7 @@ impl Source {
 
     async fn gather(&self) -> Vec<Family> {
         let mut families = self.node();
+        families.extend(self.listeners());
         families.extend(broker(&self.broker));
         match &self.engine {
             AnyEngine::File(engine) => families.extend(storage(&engine.stats())),
@@ -107,6 +111,41 @@ impl Source {
             ));
         }
         families
+    }
+}
+
+impl Source {
+    fn listeners(&self) -> Vec<Family> {
+        let family = |name, help, value: fn(&Connections) -> Value| {
+            let point = |connections: &Arc<Connections>| Point {
+                labels: vec![("listener", connections.listener().to_owned())],
+                value: value(connections),
+            };
+            Family { name, help, points: [&self.grpc, &self.kafka].map(point).into() }
+        };
+        let requests = self.kafka_stats.requests().map(|(api, count)| Point {
+            labels: vec![("api", api.to_owned())],
+            value: Value::Counter(count),
+        });
+        vec![
+            family("listener_connections", "Connections that are open", |connections| {
+                Value::Gauge(float(connections.open() as u64))
+            }),
+            family("listener_connections_accepted", "Connections admitted", |connections| {
+                Value::Counter(connections.accepted())
+            }),
+            family(
+                "listener_connections_refused",
+                "Connections refused because there were too many",
+                |connections| Value::Counter(connections.refused()),
+            ),
+            Family { name: "kafka_requests", help: "Kafka requests", points: requests.collect() },
+            Family::counter(
+                "kafka_connections_failed",
+                "Kafka connections that the node closed for what came on them",
+                self.kafka_stats.connections_failed.count(),
+            ),
+        ]
     }
 }
 

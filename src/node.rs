@@ -165,6 +165,9 @@ impl Node {
         let grpc = grpc.map_err(StartError::Grpc)?;
         let kafka = kafka.start(settings.kafka.clone(), broker.clone());
         let source = Source {
+            grpc: Arc::clone(grpc.connections()),
+            kafka: Arc::clone(kafka.connections()),
+            kafka_stats: Arc::clone(kafka.stats()),
             broker: broker.clone(),
             engine: engine.clone(),
             metadata: metadata.clone(),

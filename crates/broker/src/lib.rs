@@ -5,6 +5,7 @@
 
 mod broker;
 mod calendar;
+mod connections;
 mod error;
 pub mod fetch;
 mod follower;
@@ -29,6 +30,7 @@ pub mod topics;
 pub mod transaction;
 
 pub use broker::{Broker, Parts, StartError};
+pub use connections::{Admission, Connections};
 pub use error::{Error, RECORDS_TOLD_MAX, RefusedRecord};
 pub use follower::Follower;
 pub use group_configs::GroupConfig;

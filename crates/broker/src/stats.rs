@@ -1,4 +1,4 @@
-//! What the broker counts. Read by whoever shows metrics.
+//! What the broker and its gateways count. Read by whoever shows metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds to it.
-    pub(crate) fn add(&self, amount: u64) {
+    pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 

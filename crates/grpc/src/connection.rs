@@ -1,14 +1,14 @@
-//! Connections: how many there may be, and how long each may stay without a call.
+//! Connections: how long each may stay without a call.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rafka_broker::{Admission, Connections};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
@@ -16,92 +16,16 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::Settings;
-
 /// How long the listener rests when the system has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections of a listener, and their bounds.
+/// What each connection of a listener is held to.
 #[derive(Debug)]
-pub(crate) struct Connections {
-    open: Mutex<BTreeMap<IpAddr, u32>>,
-    total_max: usize,
-    per_address_max: u32,
-    handshake_timeout: Duration,
-    idle_timeout: Duration,
+pub(crate) struct Bounds {
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
     /// Cancelled to cut every connection.
-    cut: CancellationToken,
-}
-
-impl Connections {
-    pub(crate) fn new(settings: &Settings, cut: CancellationToken) -> Self {
-        let total_max = usize::try_from(settings.connections_max).unwrap_or(usize::MAX);
-        Self {
-            open: Mutex::default(),
-            total_max,
-            per_address_max: settings.connections_per_address_max,
-            handshake_timeout: settings.handshake_timeout,
-            idle_timeout: settings.idle_timeout,
-            cut,
-        }
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> usize {
-        count(&self.open.lock())
-    }
-
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admission> {
-        let mut open = self.open.lock();
-        if self.total_max <= count(&open) {
-            return None;
-        }
-        let of_peer = open.entry(peer).or_insert(0);
-        if self.per_address_max <= *of_peer {
-            return None;
-        }
-        *of_peer += 1;
-        Some(Admission { connections: Arc::clone(self), peer })
-    }
-
-    fn connection(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        // An IPv4 client of a dual-stack listener counts with its IPv4 address.
-        let admission = self.admit(peer.ip().to_canonical())?;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "connection without nodelay");
-        }
-        Some(Connection {
-            stream,
-            peer,
-            calls: Arc::new(Calls::new()),
-            deadline: Box::pin(tokio::time::sleep(self.handshake_timeout)),
-            cut: Box::pin(self.cut.clone().cancelled_owned()),
-            admission,
-        })
-    }
-}
-
-fn count(open: &BTreeMap<IpAddr, u32>) -> usize {
-    open.values().map(|of_peer| usize::try_from(*of_peer).unwrap_or(usize::MAX)).sum()
-}
-
-/// A place among the connections, given back when dropped.
-#[derive(Debug)]
-struct Admission {
-    connections: Arc<Connections>,
-    peer: IpAddr,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        let mut open = self.connections.open.lock();
-        if let Some(of_peer) = open.get_mut(&self.peer) {
-            *of_peer -= 1;
-            if *of_peer == 0 {
-                open.remove(&self.peer);
-            }
-        }
-    }
+    pub(crate) cut: CancellationToken,
 }
 
 /// The calls of one connection: what its deadlines are measured from.
@@ -171,20 +95,35 @@ pub(crate) struct Connection {
     calls: Arc<Calls>,
     deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    admission: Admission,
+    idle_timeout: Duration,
+    _place: Admission,
 }
 
 impl Connection {
+    fn new(stream: TcpStream, peer: SocketAddr, place: Admission, bounds: &Bounds) -> Self {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "connection without nodelay");
+        }
+        Self {
+            stream,
+            peer,
+            calls: Arc::new(Calls::new()),
+            deadline: Box::pin(tokio::time::sleep(bounds.handshake_timeout)),
+            cut: Box::pin(bounds.cut.clone().cancelled_owned()),
+            idle_timeout: bounds.idle_timeout,
+            _place: place,
+        }
+    }
+
     /// Why waiting for more bytes is over, if it is.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
-        let idle_timeout = self.admission.connections.idle_timeout;
         while self.deadline.as_mut().poll(cx).is_ready() {
             // The deadline is not moved at every call but looked after when it comes.
             let now = Instant::now();
-            match self.calls.stays_until(now, idle_timeout) {
+            match self.calls.stays_until(now, self.idle_timeout) {
                 Some(until) if now < until => self.deadline.as_mut().reset(until),
                 _ => {
                     tracing::debug!(peer = %self.peer, "connection without a call closed");
@@ -264,14 +203,18 @@ impl AsyncWrite for Connection {
 pub(crate) fn incoming(
     listener: TcpListener,
     connections: Arc<Connections>,
+    bounds: Bounds,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    futures_util::stream::unfold((listener, connections), |(listener, connections)| async move {
+    let state = (listener, connections, bounds);
+    futures_util::stream::unfold(state, |(listener, connections, bounds)| async move {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => match connections.connection(stream, peer) {
-                    Some(connection) => return Some((Ok(connection), (listener, connections))),
-                    None => tracing::debug!(%peer, "connection refused: there are too many"),
-                },
+                Ok((stream, peer)) => {
+                    if let Some(place) = connections.admit(peer) {
+                        let connection = Connection::new(stream, peer, place, &bounds);
+                        return Some((Ok(connection), (listener, connections, bounds)));
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "connection not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_broker::Broker;
+use rafka_broker::{Broker, Connections, LISTENER_GRPC};
 use rafka_core::Clock;
 use rafka_proto::v1::admin_server::AdminServer;
 use rafka_proto::v1::groups_server::GroupsServer;
@@ -24,7 +24,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::Settings;
 use crate::admin::Admin;
-use crate::connection::{self, Connections};
+use crate::connection::{self, Bounds};
 use crate::gateway::Gateway;
 use crate::groups::Groups;
 use crate::intake::Door;
@@ -172,8 +172,14 @@ async fn serve(
     }
     let routes = routes(Arc::new(gateway), &health)?;
     let door = Door::new(routes, settings);
-    let connections = Arc::new(Connections::new(settings, cut.clone()));
-    let incoming = connection::incoming(listener, Arc::clone(&connections));
+    let Settings { connections_max, connections_per_address_max, .. } = *settings;
+    let connections = Connections::new(LISTENER_GRPC, connections_max, connections_per_address_max);
+    let bounds = Bounds {
+        handshake_timeout: settings.handshake_timeout,
+        idle_timeout: settings.idle_timeout,
+        cut: cut.clone(),
+    };
+    let incoming = connection::incoming(listener, Arc::clone(&connections), bounds);
     let serving = builder(settings).serve_with_incoming_shutdown(
         door,
         incoming,
@@ -230,10 +236,10 @@ impl Handle {
         self.local_addr
     }
 
-    /// Connections that are open now.
+    /// Its connections.
     #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.count()
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// Returns when the listener has ended, which it does unasked only by a fault.
@@ -265,14 +271,14 @@ impl Handle {
         if tokio::time::timeout(limit, drained).await.is_ok() {
             return Stopped { connections_cut: 0 };
         }
-        let connections_cut = connections.count();
+        let connections_cut = connections.open();
         self.cut.cancel();
         let ended = async {
             self.server.join_next().await;
             self.streams.wait().await;
         };
         if tokio::time::timeout(CUT_TIMEOUT, ended).await.is_err() {
-            tracing::warn!(connections = connections.count(), "grpc connections did not end");
+            tracing::warn!(connections = connections.open(), "grpc connections did not end");
         }
         Stopped { connections_cut }
     }

@@ -74,8 +74,11 @@ impl Api {
     }
 }
 
+/// How many APIs are served.
+pub(crate) const COUNT: usize = 41;
+
 /// Everything that is served. What is not here is not advertised.
-const APIS: [&Api; 41] = [
+const APIS: [&Api; COUNT] = [
     &produce::API,
     &fetch::API,
     &list_offsets::API,
@@ -180,6 +183,11 @@ impl Context {
     }
 }
 
+/// What the APIs are called, in the order that they are listed in.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    APIS.iter().map(|api| api.key.name())
+}
+
 /// Whether the request is one of those that wait for their acknowledgements together.
 pub(crate) fn is_produce(frame: &Bytes) -> bool {
     frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
@@ -201,10 +209,11 @@ pub(crate) async fn start(
         client_id: header.client_id.unwrap_or_default().into_owned(),
         peer,
     };
-    let Some(api) = APIS.iter().find(|api| api.key == header.key) else {
+    let Some(index) = APIS.iter().position(|api| api.key == header.key) else {
         return Err(context.unsupported());
     };
-    if !api.versions.contains(&header.version) {
+    gateway.stats.requests[index].add(1);
+    if !APIS[index].versions.contains(&header.version) {
         // A client has to learn the versions before it can ask for one of them.
         if header.key == ApiKey::ApiVersions {
             return api_versions::refuse(&context).map(Started::Answered);

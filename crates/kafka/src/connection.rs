@@ -5,10 +5,12 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf as _;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use rafka_broker::Admission;
 use rafka_kafka_wire::{DecodeError, EncodeError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -18,7 +20,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::api::{self, Answer, Started};
 use crate::gateway::Gateway;
 use crate::intake::{Ended, Intake, Received};
-use crate::limits::Admission;
 use crate::session::Session;
 
 /// Why a connection is closed by the node.
@@ -82,7 +83,7 @@ pub(crate) async fn serve(gateway: Gateway, stream: TcpStream, peer: SocketAddr,
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "connection without nodelay");
     }
-    let cut = gateway.cut.clone();
+    let (cut, stats) = (gateway.cut.clone(), Arc::clone(&gateway.stats));
     let connection = Connection::new(gateway, stream, peer);
     let closed = tokio::select! {
         biased;
@@ -98,7 +99,10 @@ pub(crate) async fn serve(gateway: Gateway, stream: TcpStream, peer: SocketAddr,
         Closed::Ended(Ended::Broken(_)) | Closed::Broken(_) => {
             tracing::debug!(%peer, error = %closed, %cause, "kafka connection broke");
         }
-        _ => tracing::warn!(%peer, error = %closed, %cause, "kafka connection closed"),
+        _ => {
+            stats.connections_failed.add(1);
+            tracing::warn!(%peer, error = %closed, %cause, "kafka connection closed");
+        }
     }
 }
 
@@ -130,7 +134,7 @@ impl Connection {
     fn new(gateway: Gateway, stream: TcpStream, peer: SocketAddr) -> Self {
         let (input, output) = stream.into_split();
         let settings = &gateway.settings;
-        let budget = std::sync::Arc::clone(&gateway.budget);
+        let budget = Arc::clone(&gateway.budget);
         let limit = settings.receive_timeout;
         let intake = Intake::new(input, budget, settings.frame_bytes_max(), limit);
         let patience = settings.handshake_timeout;

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::Settings;
+use crate::stats::Stats;
 
 /// Shared by all connections of a listener.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub(crate) struct Gateway {
     pub(crate) sessions: Arc<Semaphore>,
     /// The next fetch session's.
     pub(crate) session_id: Arc<AtomicI32>,
+    pub(crate) stats: Arc<Stats>,
     /// Cancelled when the listener stops: connections then end after the request at hand.
     pub(crate) stop: CancellationToken,
     /// Cancelled to end them at once.
@@ -41,6 +43,7 @@ impl Gateway {
             reads: Arc::new(reads),
             sessions: Arc::new(sessions),
             session_id: Arc::new(AtomicI32::new(1)),
+            stats: Arc::default(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         }

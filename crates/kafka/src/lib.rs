@@ -7,10 +7,11 @@ mod api;
 mod connection;
 mod gateway;
 mod intake;
-mod limits;
 mod server;
 mod session;
 mod settings;
+mod stats;
 
 pub use server::{Bound, Handle, StartError, Stopped, bind};
 pub use settings::Settings;
+pub use stats::Stats;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rafka_broker::Broker;
+use rafka_broker::{Broker, Connections, LISTENER_KAFKA};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::Settings;
 use crate::connection;
 use crate::gateway::Gateway;
-use crate::limits::Connections;
+use crate::stats::Stats;
 
 /// How long the listener rests when the system has no descriptor left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,7 +61,9 @@ impl Bound {
     #[must_use]
     pub fn start(self, settings: Settings, broker: Broker) -> Handle {
         let gateway = Gateway::new(broker, settings);
-        let connections = Connections::new(&gateway.settings);
+        let Settings { connections_max, connections_per_address_max, .. } = *gateway.settings;
+        let connections =
+            Connections::new(LISTENER_KAFKA, connections_max, connections_per_address_max);
         let tasks = TaskTracker::new();
         let mut server = JoinSet::new();
         server.spawn(accept(
@@ -97,10 +99,16 @@ impl Handle {
         self.local_addr
     }
 
-    /// Connections that are open now.
+    /// Its connections.
     #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.count()
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.gateway.stats
     }
 
     /// Returns when the listener has ended, which it does unasked only by a fault.
@@ -123,10 +131,10 @@ impl Handle {
         if tokio::time::timeout(limit, self.tasks.wait()).await.is_ok() {
             return Stopped { connections_cut: 0 };
         }
-        let connections_cut = self.connections.count();
+        let connections_cut = self.connections.open();
         self.gateway.cut.cancel();
         if tokio::time::timeout(CUT_TIMEOUT, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.count(), "kafka connections did not end");
+            tracing::warn!(connections = self.connections.open(), "kafka connections did not end");
         }
         Stopped { connections_cut }
     }
@@ -146,12 +154,11 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match connections.admit(peer.ip()) {
-                Some(place) => {
+            Ok((stream, peer)) => {
+                if let Some(place) = connections.admit(peer) {
                     tasks.spawn(connection::serve(gateway.clone(), stream, peer, place));
                 }
-                None => tracing::debug!(%peer, "kafka connection refused: there are too many"),
-            },
+            }
             Err(error) => {
                 tracing::debug!(%error, "kafka connection not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -51,14 +51,14 @@ async fn a_place_is_free_again_when_a_connection_ends() {
     let node = node(Settings { connections_max: 1, ..settings() }).await;
     let first = TcpStream::connect(node.handle.local_addr()).await.expect("it listens");
     soon(async {
-        while node.handle.connections() != 1 {
+        while node.handle.connections().open() != 1 {
             tokio::task::yield_now().await;
         }
     })
     .await;
     drop(first);
     soon(async {
-        while node.handle.connections() != 0 {
+        while node.handle.connections().open() != 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })

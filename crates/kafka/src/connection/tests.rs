@@ -1,5 +1,6 @@
 //! A fuzz target of a connection as a whole: whatever bytes come are answered, or end it.
 
+use rafka_broker::{Connections, LISTENER_KAFKA};
 use rafka_core::ByteSize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -7,7 +8,6 @@ use tokio::net::{TcpListener, TcpStream};
 use super::serve;
 use crate::Settings;
 use crate::gateway::Gateway;
-use crate::limits::Connections;
 
 /// In an ordinary test run, besides the corpus. A fuzzer does not stop.
 const ITERATIONS: usize = 300;
@@ -44,11 +44,11 @@ async fn served(input: &[u8]) {
         fetch_bytes_max: BUDGET,
         ..Settings::default()
     };
-    let connections = Connections::new(&settings);
+    let connections = Connections::new(LISTENER_KAFKA, 1, 1);
     let gateway = Gateway::new(broker, settings);
     let client = TcpStream::connect(here).await.expect("it listens");
     let (stream, peer) = listener.accept().await.expect("somebody connects");
-    let place = connections.admit(peer.ip()).expect("it is the only one");
+    let place = connections.admit(peer).expect("it is the only one");
     let (mut answers, mut requests) = client.into_split();
     let asking = async {
         // The node may have closed it before it has all of it.
@@ -65,7 +65,7 @@ async fn served(input: &[u8]) {
     check_answers(&read);
     assert_eq!(gateway.budget.available_permits(), BUDGET.as_usize(), "all room is given back");
     assert!(gateway.room(BUDGET).is_some(), "that of readers, too");
-    assert_eq!(connections.count(), 0);
+    assert_eq!(connections.open(), 0);
 }
 
 /// Answers are frames, one behind the other, and the last one may be cut off by the end.

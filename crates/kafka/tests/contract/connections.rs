@@ -22,6 +22,7 @@ async fn hostile_frames_close_their_connection_and_nothing_else() {
         [&len[..], &content].concat()
     };
     let huge = [0x7f, 0xff, 0xff, 0xff];
+    let mut failed = 0;
     for (what, bytes) in [
         ("an endless length", huge.to_vec()),
         ("a negative length", vec![0xff; 4]),
@@ -39,7 +40,11 @@ async fn hostile_frames_close_their_connection_and_nothing_else() {
         client.stream.write_all(&bytes).await.expect("it is taken");
         assert_eq!(client.frame().await, None, "{what}");
         assert!(is_served(&mut other).await, "after {what}");
+        failed += 1;
+        assert_eq!(node.listener.stats().connections_failed.count(), failed, "after {what}");
     }
+    let requests = node.listener.stats().requests().find(|(api, _)| *api == "ApiVersions");
+    assert_eq!(requests, Some(("ApiVersions", failed)));
 }
 
 #[tokio::test]
@@ -64,9 +69,10 @@ async fn connections_beyond_the_bounds_are_closed_and_the_others_serve() {
     assert!(is_served(&mut first).await && is_served(&mut second).await);
     let mut third = node.connect().await;
     assert_eq!(third.frame().await, None);
+    assert_eq!(node.listener.connections().refused(), 1);
     drop(first);
     let returned = async {
-        while node.listener.connections() == 2 {
+        while node.listener.connections().open() == 2 {
             tokio::task::yield_now().await;
         }
     };
