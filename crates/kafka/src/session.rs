@@ -3,7 +3,7 @@
 //! A session belongs to its connection: clients that reconnect begin a new one, as they do with Kafka.
 //! So it needs no lock, and goes with the connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rafka_core::ErrorCode;
@@ -160,17 +160,15 @@ impl Session {
                 }
             }
         }
-        let mut forgotten = Vec::new();
+        let mut forgotten = BTreeSet::new();
         for topic in request.forgotten_topics_data {
             let named = Named { name: topic.topic.into_owned(), id: topic.topic_id };
             let indexes = topic.partitions.into_iter();
             forgotten
                 .extend(indexes.filter_map(|index| known.get(&(named.clone(), index)).copied()));
         }
-        forgotten.sort_unstable();
-        for index in forgotten.into_iter().rev() {
-            self.places.remove(index);
-        }
+        let mut index = 0..;
+        self.places.retain(|_| index.next().is_none_or(|index| !forgotten.contains(&index)));
         Ok(self)
     }
 
