@@ -222,18 +222,19 @@ pub fn compaction_is_not_seen_by_committed_readers(subject: &mut dyn Subject, se
         now = now.plus(Duration::from_secs(rng.random_range(0..40)));
         let batch = history.next(&mut rng);
         subject.engine().append(log, &[batch], now).expect("there is room");
-        let chance = rng.random_range(0..8);
-        if 2 < chance {
+        let chance = rng.random_range(0..10);
+        if 3 < chance {
             continue;
         }
         subject.settle();
         if chance < 2 {
             subject.flush();
-        } else {
+        } else if chance == 2 {
             subject.restart();
             open(subject, settings.clone());
         }
-        if chance == 1 {
+        // Also while the marker that ends a transaction is still in memory alone.
+        if chance == 1 || chance == 3 {
             let below = history.last_stable_offset();
             subject.engine().clean(log, below, now).expect("the disk works");
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rafka_core::producer_state::Ended;
 use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Offset, ProducerId, Timestamp};
 
@@ -98,12 +97,13 @@ impl Inner {
             let settings = Arc::clone(&state.settings);
             (segments, state.compacted, until, settings, state.generation)
         };
-        let (active, aborted): (BTreeSet<ProducerId>, Vec<Ended>) = {
+        // The marker of what was aborted may be in memory yet.
+        let aborted = self.aborted(log.id, Offset::ZERO, until)?;
+        let active: BTreeSet<ProducerId> = {
             let _maintenance = self.maintenance.lock();
             let known = self.producers(log)?;
             let recovered = log.state.lock().recovered(known);
-            let active = recovered.producers.last_batches().map(|(id, _)| id).collect();
-            (active, self.manifest.aborted(log.id, Offset::ZERO, until)?)
+            recovered.producers.last_batches().map(|(id, _)| id).collect()
         };
         let job = Job {
             store: &self.store,
