@@ -6,7 +6,9 @@ use rafka_core::batch::Outcome;
 use rafka_core::producer_state::TransactionVersion;
 use rafka_core::{ErrorCode, ProducerEpoch, ProducerId, Timestamp};
 
-use super::machine::{Producer, Refusal, Transaction, Turn, Verdict, is_exhausted, next};
+use super::machine::{
+    EPOCH_LAST, Producer, Refusal, Transaction, Turn, Verdict, is_exhausted, next,
+};
 use super::ops::{End, State};
 use super::record::Value;
 
@@ -20,8 +22,8 @@ impl Transaction {
     ) -> Result<Verdict, Refusal> {
         let value = self.value.as_ref().ok_or(ErrorCode::InvalidProducerIdMapping)?;
         match end.version {
-            TransactionVersion::V1 => check_producer(value, end.producer)?,
-            TransactionVersion::V2 => check_bumping(value, end.producer)?,
+            TransactionVersion::V1 => value.check_producer(end.producer)?,
+            TransactionVersion::V2 => value.check_bumping(end.producer)?,
         }
         if self.is_writing() {
             return Err(ErrorCode::ConcurrentTransactions.into());
@@ -39,7 +41,13 @@ impl Transaction {
             State::CompleteCommit | State::CompleteAbort
                 if is_repeated && completed_by(end.outcome) == value.state =>
             {
-                Ok(Verdict::Known((value.producer, value.epoch)))
+                if value.epoch <= EPOCH_LAST {
+                    return Ok(Verdict::Known((value.producer, value.epoch)));
+                }
+                // Its time was up. Nobody can write under the epoch that fenced it.
+                let fresh = fresh.ok_or(Refusal::NeedsProducerId)?;
+                let changed = value.clone().with_id(fresh);
+                Ok(self.begin(changed, Some(end.producer.1), turn))
             }
             // Who has written nothing that it knows of may want to be sure of it.
             State::Empty | State::CompleteCommit | State::CompleteAbort
@@ -97,12 +105,49 @@ impl Value {
         }
         complete.partitions = BTreeSet::new();
         complete.started_at = Timestamp::NONE;
-        if self.next.is_some() {
-            complete.previous = self.producer;
-            (complete.producer, complete.epoch) = (self.next, ProducerEpoch(0));
-            complete.next = ProducerId::NONE;
+        if self.next.is_some() { complete.with_id(self.next) } else { complete }
+    }
+
+    /// The same under another producer id.
+    fn with_id(self, id: ProducerId) -> Self {
+        let (epoch, next) = (ProducerEpoch(0), ProducerId::NONE);
+        Self { previous: self.producer, producer: id, epoch, next, ..self }
+    }
+
+    /// That it is this producer's.
+    pub(super) fn check_producer(&self, (id, epoch): Producer) -> Result<(), ErrorCode> {
+        self.check_id(id)?;
+        if self.epoch == epoch { Ok(()) } else { Err(ErrorCode::ProducerFenced) }
+    }
+
+    /// That the epoch is the current one, or where an end may be repeated, the one before it.
+    fn check_bumping(&self, (id, epoch): Producer) -> Result<(), ErrorCode> {
+        let is_current = epoch == self.epoch;
+        let is_before = epoch < self.epoch && next(epoch) == self.epoch;
+        let has_changed_ids =
+            self.previous == id && is_exhausted(epoch) && self.epoch == ProducerEpoch(0);
+        let is_valid = match self.state {
+            State::Empty | State::Ongoing | State::Dead => is_current,
+            State::PrepareCommit | State::PrepareAbort => is_before,
+            State::CompleteCommit | State::CompleteAbort => {
+                is_current || is_before || has_changed_ids
+            }
+        };
+        if !has_changed_ids {
+            self.check_id(id)?;
         }
-        complete
+        if is_valid { Ok(()) } else { Err(ErrorCode::ProducerFenced) }
+    }
+
+    /// That the producer has this id. It has been told of its next one before that is in force.
+    fn check_id(&self, id: ProducerId) -> Result<(), ErrorCode> {
+        if self.producer == id {
+            Ok(())
+        } else if self.next.is_some() && self.next == id {
+            Err(ErrorCode::ConcurrentTransactions)
+        } else {
+            Err(ErrorCode::InvalidProducerIdMapping)
+        }
     }
 }
 
@@ -118,31 +163,4 @@ fn completed_by(outcome: Outcome) -> State {
         Outcome::Commit => State::CompleteCommit,
         Outcome::Abort => State::CompleteAbort,
     }
-}
-
-fn check_producer(value: &Value, (id, epoch): Producer) -> Result<(), ErrorCode> {
-    if value.producer != id {
-        return Err(ErrorCode::InvalidProducerIdMapping);
-    }
-    if value.epoch != epoch {
-        return Err(ErrorCode::ProducerFenced);
-    }
-    Ok(())
-}
-
-/// That the epoch is the current one, or where an end may be repeated, the one before it.
-fn check_bumping(value: &Value, (id, epoch): Producer) -> Result<(), ErrorCode> {
-    let is_current = epoch == value.epoch;
-    let is_before = epoch < value.epoch && next(epoch) == value.epoch;
-    let has_changed_ids =
-        value.previous == id && is_exhausted(epoch) && value.epoch == ProducerEpoch(0);
-    let is_valid = match value.state {
-        State::Empty | State::Ongoing | State::Dead => is_current,
-        State::PrepareCommit | State::PrepareAbort => is_before,
-        State::CompleteCommit | State::CompleteAbort => is_current || is_before || has_changed_ids,
-    };
-    if value.producer != id && !has_changed_ids {
-        return Err(ErrorCode::InvalidProducerIdMapping);
-    }
-    if is_valid { Ok(()) } else { Err(ErrorCode::ProducerFenced) }
 }

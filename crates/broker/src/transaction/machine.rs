@@ -22,7 +22,7 @@ use super::ops::{Description, Init, Listing, Partition, State};
 use super::record::Value;
 
 /// The last epoch that a client is given. The one behind it fences that client.
-const EPOCH_LAST: ProducerEpoch = ProducerEpoch(i16::MAX - 1);
+pub(super) const EPOCH_LAST: ProducerEpoch = ProducerEpoch(i16::MAX - 1);
 
 /// What an id costs beside its texts: a generous guess, with the producer's record on its way.
 const ID_BYTES: usize = 640;
@@ -211,7 +211,7 @@ impl Transaction {
         Ok(self.begin(value, last, turn))
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         value: Value,
         last_epoch: Option<ProducerEpoch>,
@@ -262,12 +262,9 @@ impl Transaction {
     }
 
     /// That it is this producer's id.
-    fn check_producer(&self, (id, epoch): Producer) -> Result<&Value, ErrorCode> {
-        let value = self.value.as_ref().filter(|value| value.producer == id);
-        let value = value.ok_or(ErrorCode::InvalidProducerIdMapping)?;
-        if value.epoch != epoch {
-            return Err(ErrorCode::ProducerFenced);
-        }
+    fn check_producer(&self, producer: Producer) -> Result<&Value, ErrorCode> {
+        let value = self.value.as_ref().ok_or(ErrorCode::InvalidProducerIdMapping)?;
+        value.check_producer(producer)?;
         Ok(value)
     }
 

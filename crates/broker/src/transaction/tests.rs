@@ -313,6 +313,9 @@ fn when_the_epochs_are_used_up_the_producer_gets_another_id() {
     bench.crash();
     let last = producer(7, LAST);
     assert_eq!(bench.end(last, Outcome::Commit, V2), Ok(producer(8, 0)));
+    let early = Err(ErrorCode::ConcurrentTransactions);
+    assert_eq!(bench.add(producer(8, 0), 0), early, "its markers are not written yet");
+    assert_eq!(bench.end(producer(8, 0), Outcome::Abort, V2), early);
     bench.crash();
     assert_eq!(bench.complete().producer, producer(7, i16::MAX));
     assert_eq!(bench.end(last, Outcome::Commit, V2), Ok(producer(8, 0)), "the answer was lost");
@@ -325,6 +328,18 @@ fn when_the_epochs_are_used_up_the_producer_gets_another_id() {
     bench.durable();
     assert_eq!(bench.complete().producer, producer(7, i16::MAX));
     assert_eq!(bench.init(None), Ok(producer(8, 0)));
+    // So does a producer whose time was up: nobody can end what is written under the epoch above.
+    let (mut bench, _) = ongoing();
+    bench.log.as_mut().expect("it is durable").epoch = ProducerEpoch(LAST);
+    bench.crash();
+    bench.pass(TIMEOUT);
+    bench.durable();
+    assert_eq!(bench.complete().producer, producer(7, i16::MAX));
+    for _ in 0..2 {
+        assert_eq!(bench.end(last, Outcome::Abort, V2), Ok(producer(8, 0)));
+    }
+    assert_eq!(bench.add(producer(8, 0), 0), Ok(producer(8, 0)));
+    assert_eq!(bench.end(producer(8, 0), Outcome::Commit, V2), Ok(producer(8, 1)));
 }
 
 #[test]

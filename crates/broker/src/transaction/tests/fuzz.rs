@@ -106,8 +106,13 @@ impl Fuzz {
 
     fn write(&mut self) {
         let (producer, index) = (self.somebody(), self.rng.random_range(0..3));
+        let next = self.bench.it.value.as_ref().map(|value| value.next);
         if self.version == V2 {
             let verdict = self.bench.change(|it, _, turn| it.add(producer, [at(index)], turn));
+            if next == Some(producer.0) {
+                let early = Err(ErrorCode::ConcurrentTransactions);
+                assert_eq!(verdict, early, "it has been told of its next id");
+            }
             if verdict == Ok(Verdict::Writing) {
                 self.asked = None;
             }
@@ -135,7 +140,8 @@ impl Fuzz {
         let before = self.bench.state();
         match self.bench.begin_end(producer, outcome, self.version) {
             Ok(Verdict::Writing) => self.asked = Some((self.transaction, outcome)),
-            Ok(Verdict::Known(_)) => {
+            Ok(Verdict::Known(producer)) => {
+                self.give(producer);
                 let is_so = match outcome {
                     Outcome::Commit => State::CompleteCommit,
                     Outcome::Abort => State::CompleteAbort,
@@ -166,6 +172,11 @@ impl Fuzz {
             let before = self.promised.insert(transaction, outcome);
             assert!(before.is_none_or(|before| before == outcome), "promised both");
         }
+        self.give(producer);
+    }
+
+    /// A client goes on as this producer.
+    fn give(&mut self, producer: Producer) {
         let newest = *self.given.last().expect("there is one");
         if producer == newest {
             return;
@@ -187,6 +198,9 @@ impl Fuzz {
             let (id, epoch) = ending.producer;
             let known = self.partitions.entry((partition.1.0, id)).or_default();
             assert!(known.epoch.is_none_or(|known| known <= epoch), "an epoch went back");
+            let is_below = known.epoch.is_none_or(|known| known < epoch);
+            let is_refused = ending.version == V2 && known.open.is_some() && !is_below;
+            assert!(!is_refused, "the partition refuses the end of what is open");
             if let Some(open) = known.open.take() {
                 let before = self.outcomes.insert(open, ending.outcome);
                 assert!(before.is_none_or(|it| it == ending.outcome), "half and half: {open}");
