@@ -83,6 +83,14 @@ impl Inner {
             let message = format!("topic {} is cleaned by the broker alone", topic.name);
             return Err(Error::new(ErrorCode::PolicyViolation, message));
         }
+        if !topic.config().log.cleanup.delete {
+            let message = format!(
+                "topic {}: its cleanup.policy is compact, under which a key's last record stays: \
+                 set compact,delete to delete records",
+                topic.name
+            );
+            return Err(Error::new(ErrorCode::PolicyViolation, message));
+        }
         let at = partition.position();
         let before = order.before.unwrap_or(at.high_watermark);
         if before < at.log_start || at.high_watermark < before {

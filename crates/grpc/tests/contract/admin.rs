@@ -187,19 +187,25 @@ async fn deleted_records_are_gone() {
     let node = Node::with_topic("orders", 1).await;
     node.append("orders", 0, &["a", "b", "c"]).await;
     let mut admin = node.admin().await;
-    let mut delete = async |partition, before_offset| {
+    let topics = ["compact", "compact,delete"]
+        .map(|policy| new_topic(&policy.replace(',', "-"), 1, &[("cleanup.policy", policy)]));
+    let request = CreateTopicsRequest { topics: topics.into(), ..CreateTopicsRequest::default() };
+    admin.create_topics(request).await.expect("answered");
+    let mut delete = async |topic: &str, partition, before_offset| {
         let partitions =
-            vec![RecordsToDelete { topic: "orders".to_owned(), partition, before_offset }];
+            vec![RecordsToDelete { topic: topic.to_owned(), partition, before_offset }];
         let request = DeleteRecordsRequest { partitions };
         let deleted = admin.delete_records(request).await.expect("answered").into_inner();
         (code(deleted.partitions[0].error.as_ref()), deleted.partitions[0].log_start_offset)
     };
-    assert_eq!(delete(0, 4).await, (1, -1));
-    assert_eq!(delete(0, 2).await, (0, 2));
+    assert_eq!(delete("orders", 0, 4).await, (1, -1));
+    assert_eq!(delete("orders", 0, 2).await, (0, 2));
     let gone = fetch_all(&node, fetch("orders", &[0])).await;
     assert_eq!(code(gone[0].partitions[0].error.as_ref()), 1, "offset 0 is out of range");
-    assert_eq!(delete(0, -1).await, (0, 3));
-    assert_eq!(delete(7, -1).await, (3, -1));
+    assert_eq!(delete("orders", 0, -1).await, (0, 3));
+    assert_eq!(delete("orders", 7, -1).await, (3, -1));
+    assert_eq!(delete("compact", 0, -1).await, (44, -1), "the last record of a key stays");
+    assert_eq!(delete("compact-delete", 0, -1).await, (0, 0));
     assert!(values(&gone).is_empty());
 }
 

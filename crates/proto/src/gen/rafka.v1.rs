@@ -3903,7 +3903,7 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("rafka.v1.Admin", "CreatePartitions"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes the records below an offset.
+        /// Deletes the records below an offset. Not of a topic that is only compacted: there the last record of each key stays.
         pub async fn delete_records(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteRecordsRequest>,
@@ -4049,7 +4049,7 @@ pub mod admin_server {
             tonic::Response<super::CreatePartitionsResponse>,
             tonic::Status,
         >;
-        /// Deletes the records below an offset.
+        /// Deletes the records below an offset. Not of a topic that is only compacted: there the last record of each key stays.
         async fn delete_records(
             &self,
             request: tonic::Request<super::DeleteRecordsRequest>,
