@@ -118,6 +118,7 @@ impl storage::Observer for Reports {
 /// What opening the storage gives.
 struct Opened {
     engine: AnyEngine,
+    follower: Follower,
     metadata: Metadata,
     committer: Committer,
     founded: bool,
@@ -151,10 +152,9 @@ impl Node {
                 .await
                 .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?
         };
-        let Opened { engine, metadata, committer, founded } = opened;
+        let Opened { engine, follower, metadata, committer, founded } = opened;
         let parts = Parts {
-            table,
-            engine: engine.shared(),
+            follower,
             metadata: metadata.clone(),
             clock: Arc::clone(&clock),
             rng: rng::from_system().map_err(StartError::Randomness)?,
@@ -317,9 +317,9 @@ fn open(
     };
     let follower = Follower::new(Arc::clone(table), engine.shared());
     let settings = settings.metadata.clone();
-    let opened = Metadata::open(place, node, settings, random, follower.into_observer(reports));
+    let opened = Metadata::open(place, node, settings, random, follower.observer(reports));
     let (metadata, committer) = opened?;
-    Ok(Opened { engine, metadata, committer, founded })
+    Ok(Opened { engine, follower, metadata, committer, founded })
 }
 
 fn log_start(data_dir: &Path, started: &Started, took: Duration) {

@@ -35,13 +35,11 @@ use crate::{Error, Registrations, Settings, group, transaction};
 use offsets_log::OffsetsPartitions;
 use transactions::TransactionPartitions;
 
-/// What a broker is made of. See [`Follower`] for how engine, metadata and table are tied.
+/// What a broker is made of.
 pub struct Parts {
-    /// The table that the engine reports to.
-    pub table: Arc<PartitionTable>,
-    /// Where logs live.
-    pub engine: Arc<dyn Engine>,
-    /// What the cluster has agreed on.
+    /// What ties the logs and the table that the engine reports to, to the metadata.
+    pub follower: Follower,
+    /// What the cluster has agreed on, and tells the follower.
     pub metadata: Metadata,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
@@ -102,12 +100,12 @@ impl Broker {
         settings: Settings,
         addresses: Addresses,
     ) -> Result<Self, StartError> {
-        let Parts { table, engine, metadata, clock, rng } = parts;
+        let Parts { follower, metadata, clock, rng } = parts;
+        let (table, engine) = (Arc::clone(&follower.table), Arc::clone(&follower.engine));
         // What was durable is still there: an engine that lost something refuses to open.
         metadata.begin_session(addresses, true).await?;
-        let follower = Follower::new(Arc::clone(&table), Arc::clone(&engine));
-        let view = metadata.view();
-        tokio::task::spawn_blocking(move || follower.open_all(&view))
+        let (opener, view) = (follower.clone(), metadata.view());
+        tokio::task::spawn_blocking(move || opener.open_all(&view))
             .await
             .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
         table.producers().set_max(settings.producers_budget());
@@ -147,6 +145,7 @@ impl Broker {
         inner.lead_transactions().await;
         let broker = Self { inner };
         broker.start_maintenance();
+        broker.start_retries(follower);
         Ok(broker)
     }
 

@@ -3,49 +3,89 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rafka_core::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use rafka_metadata::{self as metadata, Effect, View};
 use rafka_storage::{self as storage, Engine};
+use tokio::sync::Notify;
 
 use crate::TopicRef;
 use crate::partition::Partition;
 use crate::table::{PartitionTable, Topic};
 
-/// Follows the metadata. Effects come in the order of the commands.
+/// Follows the metadata. Effects come in the order of the commands. Cheap to clone.
+#[derive(Clone)]
 pub struct Follower {
-    table: Arc<PartitionTable>,
-    engine: Arc<dyn Engine>,
-    /// What could not be done yet because the disk was full, oldest first.
-    postponed: VecDeque<Effect>,
+    pub(crate) table: Arc<PartitionTable>,
+    pub(crate) engine: Arc<dyn Engine>,
+    postponed: Arc<Postponed>,
+}
+
+/// What could not be done yet because the disk was full, oldest first.
+#[derive(Default)]
+struct Postponed {
+    effects: Mutex<VecDeque<Effect>>,
+    /// Told when there is some.
+    some: Notify,
 }
 
 impl Follower {
     /// A follower that opens logs in `engine` and makes them reachable in `table`.
     #[must_use]
     pub fn new(table: Arc<PartitionTable>, engine: Arc<dyn Engine>) -> Self {
-        Self { table, engine, postponed: VecDeque::new() }
+        Self { table, engine, postponed: Arc::default() }
     }
 
     /// What the metadata is to call, and whom to tell when the storage fails.
     ///
-    /// An effect that finds the disk full is tried again with the next one. One that cannot be
-    /// carried out for another reason is a failed storage: the node fences itself rather than serve
-    /// something else than what was agreed on.
+    /// An effect that finds the disk full is tried again, by the broker or with the next one. One
+    /// that cannot be carried out for another reason is a failed storage: the node fences itself
+    /// rather than serve something else than what was agreed on.
     #[must_use]
-    pub fn into_observer(mut self, failures: Arc<dyn storage::Observer>) -> metadata::Observer {
+    pub fn observer(&self, failures: Arc<dyn storage::Observer>) -> metadata::Observer {
+        let follower = self.clone();
         Box::new(move |view, effects| {
-            self.postponed.extend(effects.iter().cloned());
-            while let Some(effect) = self.postponed.front() {
-                match self.carry_out(view, effect) {
-                    Ok(()) => drop(self.postponed.pop_front()),
-                    Err(error) if error.is_disk_full() => {
-                        tracing::error!(%error, "a topic change waits for room on the disk");
-                        return;
-                    }
-                    Err(error) => return failures.failed(&error),
+            let mut waiting = follower.postponed.effects.lock();
+            waiting.extend(effects.iter().cloned());
+            match follower.carry_out_all(view, &mut waiting) {
+                Ok(()) => {}
+                Err(error) if error.is_disk_full() => {
+                    tracing::error!(%error, "a topic change waits for room on the disk");
+                    follower.postponed.some.notify_one();
                 }
+                Err(error) => failures.failed(&error),
             }
         })
+    }
+
+    /// Completes when something waits for room on the disk.
+    ///
+    /// # Cancel safety
+    /// Dropped, it can be called again.
+    pub(crate) async fn postponed(&self) {
+        self.postponed.some.notified().await;
+    }
+
+    /// Does what waits for room, if there is some by now. Blocks.
+    ///
+    /// # Errors
+    /// If the disk is still full, or the storage fails.
+    pub(crate) fn retry(&self, view: impl FnOnce() -> View) -> Result<(), storage::Error> {
+        let mut waiting = self.postponed.effects.lock();
+        // Only now: it must not be older than what waits.
+        self.carry_out_all(&view(), &mut waiting)
+    }
+
+    fn carry_out_all(
+        &self,
+        view: &View,
+        waiting: &mut VecDeque<Effect>,
+    ) -> Result<(), storage::Error> {
+        while let Some(effect) = waiting.front() {
+            self.carry_out(view, effect)?;
+            waiting.pop_front();
+        }
+        Ok(())
     }
 
     fn carry_out(&self, view: &View, effect: &Effect) -> Result<(), storage::Error> {

@@ -44,17 +44,17 @@ pub async fn start_with_kafka(settings: Settings, kafka: SocketAddr) -> Broker {
 async fn start_with(settings: Settings, addresses: Addresses) -> Broker {
     let table = PartitionTable::new();
     let engine: Arc<dyn Engine> = Arc::new(MemoryEngine::new(MEMORY, &mut rng::from_seed(1)));
-    let follower = Follower::new(Arc::clone(&table), Arc::clone(&engine));
+    let follower = Follower::new(Arc::clone(&table), engine);
     let (metadata, _committer) = Metadata::open(
         Place::Memory,
         Uuid::from_u128(1),
         rafka_metadata::Settings::default(),
         rng::from_seed(2),
-        follower.into_observer(Arc::clone(&table) as _),
+        follower.observer(Arc::clone(&table) as _),
     )
     .expect("memory opens");
     let clock = Arc::new(SystemClock::new());
-    let parts = Parts { table, engine, metadata, clock, rng: rng::from_seed(3) };
+    let parts = Parts { follower, metadata, clock, rng: rng::from_seed(3) };
     Broker::start(parts, settings, addresses).await.expect("memory does not fail")
 }
 

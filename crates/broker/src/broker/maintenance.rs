@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rafka_core::{Timestamp, TopicId};
-use rafka_storage::{self as storage, CleanReport};
+use rafka_storage::{self as storage, CleanReport, Observer as _};
 
 use super::{Broker, Inner};
+use crate::follower::Follower;
 use crate::partition::Partition;
 use crate::table::Topic;
 
 /// How often room for producers is made at the most.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after it found a full disk a topic change is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Broker {
     pub(super) fn start_maintenance(&self) {
@@ -39,6 +43,32 @@ impl Broker {
         });
     }
 
+    /// Carries out what the metadata agreed on and a full disk had no room for, when it has.
+    pub(super) fn start_retries(&self, follower: Follower) {
+        let inner = Arc::clone(&self.inner);
+        let retries = async move {
+            loop {
+                follower.postponed().await;
+                loop {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    if inner.retry(&follower).await {
+                        break;
+                    }
+                }
+                // It may have been a topic of the broker's own.
+                inner.lead_groups().await;
+                inner.lead_transactions().await;
+            }
+        };
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = retries => {}
+            }
+        });
+    }
+
     /// Applies retention and compaction to every log now, instead of at the next interval.
     pub async fn clean(&self) {
         self.inner.maintain().await;
@@ -46,6 +76,19 @@ impl Broker {
 }
 
 impl Inner {
+    /// False if there is still no room.
+    async fn retry(&self, follower: &Follower) -> bool {
+        let (follower, metadata) = (follower.clone(), self.metadata.clone());
+        match self.blocking(move || follower.retry(|| metadata.view())).await {
+            Ok(Err(error)) if error.is_disk_full() => return false,
+            Ok(Err(error)) => self.table.failed(&error),
+            Ok(Ok(())) => tracing::info!("there is room on the disk for all topics again"),
+            // The node is stopping.
+            Err(_) => {}
+        }
+        true
+    }
+
     async fn maintain(&self) {
         self.forget_producers(self.date().minus(self.settings.producer_id_expiration)).await;
         self.finish_deletions().await;

@@ -14,6 +14,7 @@ use rafka_core::compression::Compression;
 use rafka_core::{
     ErrorCode, GroupId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicName,
 };
+use rafka_storage::Engine as _;
 
 use crate::client::{P0, WAIT, answer, code};
 use crate::node::{Node, small};
@@ -425,4 +426,18 @@ async fn offsets_in_a_transaction_survive_crashes_and_count_when_it_is_committed
         node = node.power_cut().await;
         assert_eq!(group_offset(&node, &topic).await, (expected, false), "{outcome:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_of_the_broker_s_own_that_find_the_disk_full_are_led_once_there_is_room() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 2, &[]).await;
+    let logs = || node.engine.existing().expect("the manifest can be read").len();
+    node.place.disk.refuse_space("manifest", 0);
+    let led = tokio::time::timeout(WAIT, init(&node)).await;
+    let producer = led.expect("somebody tries again");
+    node.place.disk.refuse_space("manifest", 0);
+    let before = logs();
+    tokio::time::timeout(WAIT, commit_offset(&node, &topic, producer, 7)).await.expect("again");
+    assert!(before < logs(), "the offsets have a topic now");
 }

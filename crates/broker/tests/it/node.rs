@@ -123,12 +123,11 @@ impl Ground {
             started.node,
             rafka_metadata::Settings::default(),
             rng::from_seed(self.disk.changes() + 1),
-            follower.into_observer(Arc::clone(&table) as _),
+            follower.observer(Arc::clone(&table) as _),
         )
         .map_err(|error| format!("{error:?}"))?;
         let parts = Parts {
-            table,
-            engine: Arc::clone(&engine) as Arc<dyn Engine>,
+            follower,
             metadata,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             rng: rng::from_seed(self.disk.changes() + 2),
