@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use rafka_client::{Address, InvalidAddress};
 
 use crate::output::{Form, Output};
 use crate::{bench, consume, demo, group, logging, produce, settings, topic};
@@ -37,6 +38,7 @@ pub(crate) struct Global {
         env = "RAFKA_BROKERS",
         hide_env_values = true,
         value_delimiter = ',',
+        value_parser = node,
         value_name = "ADDRESS"
     )]
     pub(crate) brokers: Vec<String>,
@@ -55,6 +57,10 @@ pub(crate) struct Global {
         value_parser = rafka_core::duration::parse
     )]
     pub(crate) timeout: Duration,
+}
+
+fn node(text: &str) -> Result<String, InvalidAddress> {
+    Address::parse(text).map(|_| text.to_owned())
 }
 
 impl Global {

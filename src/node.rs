@@ -28,10 +28,10 @@ const MEMORY_ENGINE_MAX: ByteSize = ByteSize::gib(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// The gRPC address.
-    #[error("{0} for gRPC")]
+    #[error(transparent)]
     Grpc(rafka_grpc::StartError),
     /// The Kafka listener did not start.
-    #[error("{0} for Kafka")]
+    #[error(transparent)]
     Kafka(rafka_kafka::StartError),
     /// The HTTP address.
     #[error(transparent)]

@@ -69,7 +69,7 @@ pub(crate) fn explain(error: Error, global: &Global) -> Failure {
 fn unreachable(global: &Global) -> String {
     let addresses = global.addresses();
     format!(
-        "is a node running at {addresses}? `rafka dev` starts one here, --brokers HOST:PORT names \
-         another; `curl http://HOST:9644/readyz` asks a node whether it is ready"
+        "does a node speak gRPC at {addresses}? `rafka dev` starts one here, --brokers HOST:PORT \
+         names another; `curl http://HOST:9644/readyz` asks a node whether it is ready"
     )
 }

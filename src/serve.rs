@@ -119,7 +119,7 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
                 .to_owned(),
         ),
         StartError::Grpc(_) | StartError::Kafka(_) | StartError::Http(_) => Some(
-            "another program listens there: stop it, or shift all ports with --port-offset 100"
+            "another program listens there: stop it, or shift all ports with --port-offset 10"
                 .to_owned(),
         ),
         _ => None,

@@ -160,8 +160,8 @@ fn produce_ends_badly_unless_every_record_was_acknowledged() {
 fn a_node_that_is_not_there_is_named_with_what_to_do() {
     // Port 1 is reserved and closed on every machine.
     rafka(&["topic", "list", "-b", "127.0.0.1:1", "--timeout", "2 s"])
-        .failed(4, &["127.0.0.1:1", "hint: is a node running", "rafka dev"]);
-    rafka(&["topic", "list", "-b", "nonsense"]).failed(1, &["nonsense"]);
+        .failed(4, &["127.0.0.1:1", "hint: does a node speak gRPC", "rafka dev"]);
+    rafka(&["topic", "list", "-b", "nonsense"]).failed(2, &["nonsense", "the port is missing"]);
     rafka(&["topic", "frobnicate"]).failed(2, &["frobnicate"]);
 }
 

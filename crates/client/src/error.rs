@@ -57,7 +57,7 @@ pub enum Error {
         message: String,
     },
     /// The node refused with one of Kafka's errors.
-    #[error("{subject}: {message} [{code}]")]
+    #[error("{} [{code}]", of(subject, message))]
     Refused {
         /// The topic, partition, group or setting that it is about.
         subject: String,
@@ -85,6 +85,11 @@ pub enum Error {
         #[source]
         last: Box<Error>,
     },
+}
+
+/// What it is about, and the reason, which may name that itself.
+fn of(subject: &str, message: &str) -> String {
+    if message.contains(subject) { message.to_owned() } else { format!("{subject}: {message}") }
 }
 
 impl Error {

@@ -61,7 +61,7 @@ const HEALTH_NAMES: [&str; 5] = [
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {listen}")]
+    #[error("cannot listen on {listen} for gRPC")]
     Listen {
         /// The address.
         listen: SocketAddr,

@@ -91,17 +91,18 @@ pub(crate) async fn serve(gateway: Gateway, stream: TcpStream, peer: SocketAddr,
         closed = connection.run() => closed,
     };
     drop(place);
-    let cause = std::error::Error::source(&closed).map(ToString::to_string).unwrap_or_default();
+    let cause = std::error::Error::source(&closed).map(ToString::to_string);
+    let cause = cause.as_deref();
     match closed {
         Closed::Ended(Ended::Closed) | Closed::Stopping | Closed::Idle(_) => {
             tracing::debug!(%peer, error = %closed, "kafka connection closed");
         }
         Closed::Ended(Ended::Broken(_)) | Closed::Broken(_) => {
-            tracing::debug!(%peer, error = %closed, %cause, "kafka connection broke");
+            tracing::debug!(%peer, error = %closed, cause, "kafka connection broke");
         }
         _ => {
             stats.connections_failed.add(1);
-            tracing::warn!(%peer, error = %closed, %cause, "kafka connection closed");
+            tracing::warn!(%peer, error = %closed, cause, "kafka connection closed");
         }
     }
 }

@@ -38,6 +38,9 @@ pub(crate) enum Ended {
     /// The length is none.
     #[error("a request of {0} bytes was announced, {1} is the most")]
     Length(i32, ByteSize),
+    /// What stands in place of a length is how another protocol begins.
+    #[error("the client speaks {0} where Kafka's protocol is spoken, without TLS")]
+    Foreign(&'static str),
     /// The rest did not come.
     #[error("{received} of {announced} bytes of a request came within {limit:?}")]
     Late {
@@ -96,7 +99,10 @@ impl<R: AsyncRead + Unpin> Intake<R> {
         let announced = i32::from_be_bytes(self.length);
         let max = self.frame_bytes_max;
         let len = u32::try_from(announced).ok().filter(|len| 0 < *len && u64::from(*len) <= max.0);
-        let permits = len.ok_or(Ended::Length(announced, max))?;
+        let permits = len.ok_or_else(|| match foreign(self.length) {
+            Some(protocol) => Ended::Foreign(protocol),
+            None => Ended::Length(announced, max),
+        })?;
         let len = usize::try_from(permits).expect("32 bits fit a length");
         let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await;
         let permit = permit.expect("nobody closes the budget");
@@ -134,6 +140,16 @@ impl<R: AsyncRead + Unpin> Intake<R> {
     /// The connection itself.
     pub(crate) fn input(&mut self) -> &mut R {
         self.input.get_mut()
+    }
+}
+
+/// The protocol that begins with these bytes. As lengths they are far above any request's.
+fn foreign(first: [u8; 4]) -> Option<&'static str> {
+    match &first {
+        b"PRI " => Some("gRPC"),
+        b"GET " | b"HEAD" | b"POST" | b"PUT " => Some("HTTP"),
+        [0x16, 3, ..] => Some("TLS"),
+        _ => None,
     }
 }
 
@@ -180,6 +196,21 @@ mod tests {
         for length in [[0x7f, 0xff, 0xff, 0xff], [0xff; 4], [0; 4], [0, 0, 3, 0xe9]] {
             let ended = next(&mut intake(&length)).await.expect_err("no length of a request");
             assert!(matches!(ended, Ended::Length(..)), "{ended}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_speaks_another_protocol_is_told_so() {
+        for (first, name) in [
+            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "gRPC"),
+            (b"GET /metrics HTTP/1.1\r\n\r\n", "HTTP"),
+            (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], "TLS"),
+        ] {
+            let ended = next(&mut intake(first)).await.expect_err("not Kafka's");
+            assert!(
+                ended.to_string().starts_with(&format!("the client speaks {name} ")),
+                "{ended}"
+            );
         }
     }
 

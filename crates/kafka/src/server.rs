@@ -22,7 +22,7 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The listener did not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {listen}")]
+#[error("cannot listen on {listen} for Kafka")]
 pub struct StartError {
     listen: SocketAddr,
     #[source]
