@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use rafka_client::Client;
 use rafka_client::admin::NewTopic;
 use rafka_core::{Clock, SystemClock, Time};
+use rafka_producer::Compression;
 
 use crate::child::{Node, Spec, tail};
 use crate::exit::{Exit, Failure, Outcome};
@@ -97,9 +98,9 @@ impl Demo {
         let group = Group::start(&address, TOPIC, GROUP)?;
         let traffic = Traffic::start(&address, TOPIC, &progress, &self.clock)?;
         say(format_args!(
-            "traffic   {} producers ({:?}), idempotent, {} keys; group {GROUP} of {}",
+            "traffic   {} producers ({}), idempotent, {} keys; group {GROUP} of {}",
             traffic::CODECS.len(),
-            traffic::CODECS,
+            traffic::CODECS.map(Compression::name).join(", "),
             traffic::CODECS.len() as u64 * traffic::KEYS,
             readers::MEMBERS,
         ))?;

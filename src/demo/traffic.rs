@@ -169,7 +169,7 @@ impl Source {
         let record = Record::new(Arc::clone(&self.topic))
             .key(name.key.clone())
             .value(name.value(FILLING))
-            .header("codec", format!("{:?}", CODECS[self.number]));
+            .header("codec", CODECS[self.number].name());
         let sent_at = self.clock.now();
         let delivery = self.producer.send(record).await.context("sending")?;
         Ok((name, sent_at, delivery))
