@@ -188,6 +188,12 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     APIS.iter().map(|api| api.key.name())
 }
 
+/// The versions that are served of an API.
+#[cfg(test)]
+pub(crate) fn served(key: i16) -> Option<RangeInclusive<i16>> {
+    APIS.iter().find(|api| api.key as i16 == key).map(|api| api.versions.clone())
+}
+
 /// Whether the request is one of those that wait for their acknowledgements together.
 pub(crate) fn is_produce(frame: &Bytes) -> bool {
     frame.starts_with(&ApiKey::Produce.code().to_be_bytes())

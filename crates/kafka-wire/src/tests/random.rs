@@ -4,10 +4,24 @@ use rafka_core::rng::{Rng, RngExt as _};
 
 use super::facts::{Api, Field, Kind, Struct};
 
+/// What mostly stands in a message where it is more than anything at all. Empty: it is anything.
+#[derive(Debug, Default)]
+pub(super) struct Palette {
+    pub(super) integers: Vec<i64>,
+    pub(super) texts: Vec<String>,
+    pub(super) ids: Vec<u128>,
+    pub(super) records: Vec<Vec<u8>>,
+}
+
 /// The bytes of a random message in the form that a writer has to give it: tags in order, none
 /// with its default.
-pub(super) fn message(api: &Api, name: &str, version: i16, rng: &mut Rng) -> Vec<u8> {
-    let shape = Shape { api, version, is_flexible: api.is_flexible(version) };
+pub(super) fn message(
+    (api, name): (&Api, &str),
+    version: i16,
+    palette: &Palette,
+    rng: &mut Rng,
+) -> Vec<u8> {
+    let shape = Shape { api, version, is_flexible: api.is_flexible(version), palette };
     let mut out = Vec::new();
     shape.fields(find(api, name), &mut Some(rng), &mut out);
     out
@@ -22,6 +36,7 @@ struct Shape<'t> {
     api: &'t Api,
     version: i16,
     is_flexible: bool,
+    palette: &'t Palette,
 }
 
 impl Shape<'_> {
@@ -98,14 +113,14 @@ impl Shape<'_> {
                 let default = field.default.as_deref().unwrap_or("0").parse().expect("a number");
                 let number: i64 = match rng {
                     None => default,
-                    Some(rng) => {
+                    Some(rng) => chosen(&self.palette.integers, rng).unwrap_or_else(|| {
                         let extremes = [0, 1, -1, i64::MAX, i64::MIN, default];
                         if rng.random_ratio(1, 3) {
                             extremes[rng.random_range(0..extremes.len())]
                         } else {
                             rng.random()
                         }
-                    }
+                    }),
                 };
                 let size = match *name {
                     "i8" => 1,
@@ -116,16 +131,22 @@ impl Shape<'_> {
                 out.extend(&number.to_be_bytes()[8 - size..]);
             }
             Kind::Uuid => {
-                let id: u128 = rng.as_mut().map_or(0, |rng| rng.random());
+                let id = rng.as_mut().map_or(0, |rng| {
+                    chosen(&self.palette.ids, rng).unwrap_or_else(|| rng.random())
+                });
                 out.extend(id.to_be_bytes());
             }
             Kind::String => {
-                let text = rng.as_mut().map_or(String::new(), |rng| text(rng));
+                let text = rng.as_mut().map_or(String::new(), |rng| {
+                    chosen(&self.palette.texts, rng).unwrap_or_else(|| text(rng))
+                });
                 self.len(text.len(), 2, out);
                 out.extend(text.bytes());
             }
             Kind::Bytes | Kind::Records => {
-                let bytes = rng.as_mut().map_or(Vec::new(), |rng| bytes(rng));
+                let bytes = rng.as_mut().map_or(Vec::new(), |rng| {
+                    chosen(&self.palette.records, rng).unwrap_or_else(|| bytes(rng))
+                });
                 self.len(bytes.len(), 4, out);
                 out.extend(bytes);
             }
@@ -139,6 +160,14 @@ impl Shape<'_> {
         }
         out.extend(&len.to_be_bytes()[size_of::<usize>() - plain_size..]);
     }
+}
+
+/// One of the palette, but for now and then, or if there is none.
+fn chosen<T: Clone>(palette: &[T], rng: &mut Rng) -> Option<T> {
+    if palette.is_empty() || rng.random_ratio(1, 20) {
+        return None;
+    }
+    palette.get(rng.random_range(0..palette.len())).cloned()
 }
 
 fn text(rng: &mut Rng) -> String {

@@ -95,7 +95,9 @@ fn walk(check: impl Fn(&Codec, i16, &Bytes, &str)) -> usize {
         for version in api.versions.versions() {
             for seed in 0..ROUNDS {
                 let mut rng = rng::from_seed(seed);
-                let bytes = Bytes::from(random::message(api, codec.name, version, &mut rng));
+                let palette = random::Palette::default();
+                let message = random::message((api, codec.name), version, &palette, &mut rng);
+                let bytes = Bytes::from(message);
                 let case = format!("{} {} version {version} seed {seed}", api.name, codec.name);
                 check(&codec, version, &bytes, &case);
             }

@@ -1,13 +1,25 @@
-//! A fuzz target of a connection as a whole: whatever bytes come are answered, or end it.
+//! A connection as a whole: whatever bytes come are answered, or end it.
 
+#[path = "../../../../xtask/src/codegen/kafka/facts.rs"]
+#[expect(dead_code, reason = "shared with those who need all of it")]
+mod facts;
+#[path = "../../../kafka-wire/src/tests/random.rs"]
+mod random;
+
+use rafka_broker::transaction::Filter;
 use rafka_broker::{Connections, LISTENER_KAFKA};
-use rafka_core::ByteSize;
+use rafka_core::batch::BatchBuilder;
+use rafka_core::compression::Compression;
+use rafka_core::rng::{self, Rng, RngExt as _};
+use rafka_core::{ByteSize, ProducerEpoch, ProducerId, Timestamp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use random::Palette;
+
 use super::serve;
-use crate::Settings;
 use crate::gateway::Gateway;
+use crate::{Settings, api};
 
 /// In an ordinary test run, besides the corpus. A fuzzer does not stop.
 const ITERATIONS: usize = 300;
@@ -15,22 +27,87 @@ const ITERATIONS: usize = 300;
 const BUDGET: ByteSize = ByteSize::mib(4);
 /// No answer to a request of a fuzzer's size is larger, however often it asks for the same.
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
+/// How many connections say something sensible, and how many requests each.
+const ROUNDS: u64 = 500;
+const REQUESTS: usize = 60;
+
+/// Waits are over at once: the clock goes on when nothing else does.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().expect("the system has room for a test")
+}
 
 #[test]
 fn whatever_comes_is_answered_or_refused_and_leaves_nothing_behind() {
-    // Waits are over at once: the clock goes on when nothing else does.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("the system has room for a test");
-    bolero::check!()
-        .with_iterations(ITERATIONS)
-        .for_each(|input: &[u8]| runtime.block_on(served(input)));
+    let runtime = runtime();
+    bolero::check!().with_iterations(ITERATIONS).for_each(|input: &[u8]| {
+        let read = runtime.block_on(served(input));
+        assert!(read < ANSWERS_BYTES_MAX, "{read} bytes");
+    });
 }
 
-/// Sends `input` to a new node, and nothing more.
-async fn served(input: &[u8]) {
+/// Requests that are whole, and mean something: of all APIs in all versions, about the same few
+/// topics, partitions, groups, members, producers, sessions and offsets.
+#[test]
+fn whatever_is_asked_in_whatever_order_is_answered() {
+    let chosen = option_env!("RAFKA_SEED").map(|seed| seed.parse().expect("a seed is a number"));
+    let seeds = chosen.map_or(0..ROUNDS, |seed| seed..seed + 1);
+    let apis = apis().expect("the table is well-formed");
+    let runtime = runtime();
+    for seed in seeds {
+        println!("again: RAFKA_SEED={seed} cargo test -p rafka-kafka whatever_is_asked");
+        runtime.block_on(served(&requests(&apis, &mut rng::from_seed(seed))));
+    }
+}
+
+fn apis() -> anyhow::Result<Vec<facts::Api>> {
+    facts::parse(include_str!("../../../kafka-wire/facts.txt"))
+}
+
+/// One frame behind the other. Some connections go on about few things, others about all.
+fn requests(apis: &[facts::Api], rng: &mut Rng) -> Vec<u8> {
+    let served: Vec<&facts::Api> =
+        apis.iter().filter(|known| api::served(known.key).is_some()).collect();
+    let few = if rng.random_bool(0.5) { served.len() } else { rng.random_range(1..4) };
+    let some: Vec<&facts::Api> =
+        (0..few).map(|_| served[rng.random_range(0..served.len())]).collect();
+    let palette = Palette {
+        integers: vec![-1, 0, 0, 1, 1, 2, 3, 1000],
+        texts: ["orders", "lines", "g", "h", "range", "consumer", "m", ""].map(Into::into).into(),
+        ids: vec![0, 1],
+        records: vec![records(None), records(Some(0)), records(Some(1)), Vec::new()],
+    };
+    let mut out = Vec::new();
+    for _ in 0..REQUESTS {
+        let api = some[rng.random_range(0..some.len())];
+        let versions = api::served(api.key).expect("only those were taken");
+        let version = rng.random_range(versions);
+        let mut frame = Vec::new();
+        frame.extend(api.key.to_be_bytes());
+        frame.extend(version.to_be_bytes());
+        frame.extend([0, 0, 0, 1, 0xff, 0xff]);
+        // Of a flexible request the header is so, too.
+        frame.extend(api.is_flexible(version).then_some(0));
+        frame.extend(random::message((api, "Request"), version, &palette, rng));
+        out.extend(u32::try_from(frame.len()).expect("short").to_be_bytes());
+        out.extend(frame);
+    }
+    out
+}
+
+/// A batch, of a producer of this id or of none.
+fn records(producer: Option<i64>) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    if let Some(id) = producer {
+        builder.producer(ProducerId(id), ProducerEpoch(0), 0);
+        builder.transactional();
+    }
+    builder.push(Timestamp(1), Some(b"key"), Some(b"value"), &[]);
+    builder.build().expect("no codec").to_bytes().to_vec()
+}
+
+/// Sends `input` to a new node, and nothing more. How many bytes of answers come.
+async fn served(input: &[u8]) -> usize {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
     let here = listener.local_addr().expect("it listens");
     let mut broker = rafka_broker::Settings::default();
@@ -66,11 +143,15 @@ async fn served(input: &[u8]) {
     assert_eq!(gateway.budget.available_permits(), BUDGET.as_usize(), "all room is given back");
     assert!(gateway.room(BUDGET).is_some(), "that of readers, too");
     assert_eq!(connections.open(), 0);
+    // Those who serve all connections still do.
+    let (broker, filter) = (&gateway.broker, Filter::default());
+    broker.groups().list(Vec::new(), Vec::new()).await.expect("the group coordinator lives");
+    broker.transactions().list(filter).await.expect("the transaction coordinator lives");
+    read.len()
 }
 
 /// Answers are frames, one behind the other, and the last one may be cut off by the end.
 fn check_answers(mut read: &[u8]) {
-    assert!(read.len() < ANSWERS_BYTES_MAX, "{} bytes", read.len());
     while let Some((length, rest)) = read.split_first_chunk() {
         let length = usize::try_from(i32::from_be_bytes(*length)).expect("a length");
         assert!(4 <= length, "every answer has a correlation id");
