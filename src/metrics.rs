@@ -255,13 +255,7 @@ fn storage(stats: &Stats) -> Vec<Family> {
 }
 
 fn journals(stats: &Stats) -> Vec<Family> {
-    let lane = |durability: &Durability| {
-        let name = match durability {
-            Durability::Fsync => "fsync",
-            Durability::Os => "os",
-        };
-        vec![("lane", name.to_owned())]
-    };
+    let lane = |durability: &Durability| vec![("lane", durability.name().to_owned())];
     let family = |name, help, value: fn(&rafka_storage::journal::Stats) -> Value| Family {
         name,
         help,

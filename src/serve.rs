@@ -1,6 +1,7 @@
 //! `rafka serve` and `rafka dev`: run a node until it is told to stop.
 
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,16 +109,30 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
             "another node runs in {data_dir}: stop it, or give this one --data-dir and --port-offset"
         )),
         StartError::Storage(rafka_storage::Error::UnknownVersion { .. }) => {
-            Some("a newer version wrote this directory: run that one".to_owned())
+            Some("another version of Rafka wrote this directory: run that one".to_owned())
         }
         StartError::Storage(rafka_storage::Error::Corrupt { .. }) => {
             Some(format!("`rafka log verify {data_dir}` checks every file"))
         }
-        StartError::MetadataMissing { .. } => Some(
-            "put the file back from a backup; to give up what the logs hold, start with an empty \
+        StartError::MetadataMissing { .. }
+        | StartError::Storage(
+            rafka_storage::Error::Missing { .. } | rafka_storage::Error::Foreign { .. },
+        ) => Some(
+            "put the file back from a backup; to give up what the directory holds, start with an empty \
              --data-dir"
                 .to_owned(),
         ),
+        StartError::Storage(rafka_storage::Error::Io { cause, .. })
+            if matches!(
+                cause.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::AlreadyExists
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Some(format!("{data_dir} must be a directory that this user may write to"))
+        }
         StartError::Grpc(_) | StartError::Kafka(_) | StartError::Http(_) => Some(
             "another program listens there: stop it, or shift all ports with --port-offset 10"
                 .to_owned(),

@@ -17,9 +17,10 @@ use rafka_core::compression::Compression;
 use rafka_core::{Batch, SystemClock, Timestamp, rng};
 use rafka_storage::disk::OsDisk;
 use rafka_storage::journal::{
-    Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings,
+    DataDir, Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings,
 };
 use rafka_storage::{Durability, Error, LogId};
+use uuid::Uuid;
 
 const SUBMITTERS: u64 = 4;
 
@@ -109,8 +110,14 @@ impl Lane {
     fn open(dir: &Path) -> Self {
         let disk = Arc::new(OsDisk);
         let settings = Settings::default();
-        let recovery = Recovery::scan(disk, dir, Durability::Fsync, settings, &mut |_, _| Ok(()))
-            .expect("the directory is new");
+        let recovery = Recovery::scan(
+            disk,
+            DataDir { path: dir, node: Uuid::nil() },
+            Durability::Fsync,
+            settings,
+            &mut |_, _| Ok(()),
+        )
+        .expect("the directory is new");
         let durable = Arc::new(Durable::default());
         let surroundings = Surroundings {
             clock: Arc::new(SystemClock::new()),

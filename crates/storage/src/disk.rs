@@ -199,6 +199,15 @@ pub(crate) fn read_exact_at(file: &dyn File, position: u64, out: &mut [u8]) -> i
     Ok(())
 }
 
+/// The names in a directory; none if it is missing, or no directory.
+pub(crate) fn names_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match disk.list(dir) {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
+        listed => listed.map_err(failed("list", dir)),
+    }
+}
+
 /// Names the file and the verb of a failed call.
 pub(crate) fn failed<'a>(
     verb: &'static str,

@@ -32,6 +32,17 @@ pub enum Durability {
     Os,
 }
 
+impl Durability {
+    /// Its name in configs, file names and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+        }
+    }
+}
+
 /// How old records leave a log. Both may be on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cleanup {
@@ -185,6 +196,22 @@ pub enum Error {
         found: u32,
         /// The newest version that we know.
         known: u32,
+    },
+    /// A file that must be there is missing. Nothing was touched.
+    #[error("{path} is missing, although {why}")]
+    Missing {
+        /// The file, or the directory that holds none of the files that it must hold.
+        path: PathBuf,
+        /// How that is known.
+        why: &'static str,
+    },
+    /// A file is another node's. Nothing was touched.
+    #[error("{path} belongs to node {node}, the manifest beside it to another")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        node: uuid::Uuid,
     },
     /// Another process holds the data directory.
     #[error("{0} is in use by another process")]

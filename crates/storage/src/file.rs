@@ -35,7 +35,6 @@ use rafka_core::{Batch, ByteSize, Clock, Offset, Rng, Timestamp, TopicPartition}
 use uuid::Uuid;
 
 use self::flusher::Flusher;
-use self::lane::PerLane;
 use self::shared::Shared;
 use self::stats::Counters;
 #[cfg(any(test, feature = "testing"))]
@@ -43,6 +42,7 @@ use crate::Durability;
 use crate::disk::{self, Disk, Lock};
 use crate::journal::{Driver, Journal};
 use crate::manifest::Manifest;
+use crate::per_lane::PerLane;
 use crate::segment::Store;
 use crate::{
     AppendError, Appended, Bounds, CleanReport, Directory, Engine, Error, LogId, LogSettings,
@@ -103,6 +103,7 @@ struct Inner {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    node: Uuid,
     settings: Settings,
     driver: Driver,
     /// The `os` lane begins to exist when the first log asks for it.
@@ -130,6 +131,8 @@ struct Maintenance {
     garbage: Vec<(LogId, TopicPartition)>,
     /// Salts of the journals.
     rng: Rng,
+    /// The lanes that the manifest has as in use.
+    in_use: PerLane<bool>,
 }
 
 impl FileEngine {

@@ -16,6 +16,7 @@ pub mod journal;
 mod manifest;
 mod memory;
 mod memory_limit;
+mod per_lane;
 pub mod redb_backend;
 mod retention;
 mod segment;

@@ -19,6 +19,7 @@ use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
 use crate::disk::{self, Disk, Open};
+use crate::per_lane::PerLane;
 use crate::redb_backend::DiskBackend;
 use crate::segment::Segment;
 use crate::{Durability, Error, LogId};
@@ -27,7 +28,7 @@ use crate::{Durability, Error, LogId};
 pub(crate) const FILE_NAME: &str = "manifest.redb";
 
 /// The version of tables and values that this build writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Pages that redb keeps in memory: the whole manifest of some 10 000 logs.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -48,8 +49,9 @@ pub(crate) struct Manifest {
 pub(crate) struct Contents {
     /// The data directory's identity, made at the first start.
     pub(crate) node: Option<Uuid>,
-    /// Whether the last stop wrote everything out.
-    pub(crate) clean: bool,
+    /// The lanes of the journal that may hold what nothing else does: those that were begun since
+    /// the last stop that wrote everything out.
+    pub(crate) in_use: PerLane<bool>,
     /// Above every log id that was ever given.
     pub(crate) log_next: u64,
     /// The logs in ascending order of their ids.
@@ -136,8 +138,17 @@ pub(crate) enum Change {
     Delete(LogId),
     /// The files of a deleted log are gone.
     Removed(LogId),
-    /// Whether everything is written out.
-    Clean(bool),
+    /// A lane of the journal was begun.
+    InUse(Durability),
+    /// Everything is written out.
+    Clean,
+}
+
+impl Contents {
+    /// Whether the last stop wrote everything out, or nothing was ever written.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.in_use == PerLane::default()
+    }
 }
 
 impl Manifest {

@@ -283,7 +283,6 @@ async fn a_lost_manifest_is_refused_and_costs_nothing_once_it_is_back() {
         ground.disk.remove(&manifest).expect("it was there");
         for _ in 0..3 {
             assert!(ground.start().await.is_err(), "flushed: {flushed}");
-            ground.disk.kill();
         }
         ground.disk.put(&manifest, &content);
         let node = ground.start().await.expect("it is whole again");

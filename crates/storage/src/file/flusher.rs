@@ -6,9 +6,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::Inner;
-use super::lane::LANES;
 use super::log::Log;
 use crate::manifest::Change;
+use crate::per_lane::LANES;
 use crate::{Error, LogId, disk, engine};
 
 /// Nothing stays only in journal and memory for longer than this: it bounds what is replayed.

@@ -9,26 +9,7 @@ use rafka_core::Offset;
 
 use super::log::Log;
 use crate::journal::{Entry, Journal, Sequence};
-use crate::{Durability, Error, LogId};
-
-/// One value for each lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct PerLane<T> {
-    pub(crate) fsync: T,
-    pub(crate) os: T,
-}
-
-/// Both lanes, in the order in which everything is done to them.
-pub(super) const LANES: [Durability; 2] = [Durability::Fsync, Durability::Os];
-
-impl<T> PerLane<T> {
-    pub(super) fn of(&self, lane: Durability) -> &T {
-        match lane {
-            Durability::Fsync => &self.fsync,
-            Durability::Os => &self.os,
-        }
-    }
-}
+use crate::{Error, LogId};
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use rafka_core::rng::{self, RngExt as _};
 
 use super::log::{Log, State};
 use super::{Inner, Maintenance};
-use crate::journal::{self, Recovery, Sequence};
+use crate::journal::{self, DataDir, Recovery, Sequence};
 use crate::manifest::Change;
 use crate::{Durability, Error, LogId, LogSettings, Recovered};
 
@@ -103,11 +103,17 @@ impl Inner {
         // It was empty at the start, or it would have begun then.
         let settings = self.settings.journal.clone();
         let disk = Arc::clone(&self.disk);
-        let recovery = Recovery::scan(disk, &self.dir, lane, settings, &mut |_, _| Ok(()))?;
+        let dir = self.data_dir();
+        let recovery = Recovery::scan(disk, dir, lane, settings, &mut |_, _| Ok(()))?;
         self.start_journal(&mut maintenance, lane, recovery)
     }
 
-    /// Starts the journal of a lane behind what was found in it.
+    pub(super) fn data_dir(&self) -> DataDir<'_> {
+        DataDir { path: &self.dir, node: self.node }
+    }
+
+    /// Starts the journal of a lane behind what was found in it. It is there before the manifest
+    /// says that it must be.
     pub(super) fn start_journal(
         &self,
         maintenance: &mut Maintenance,
@@ -128,6 +134,10 @@ impl Inner {
         self.shared.lanes.of(lane).note_reported(first);
         let sink = Arc::clone(&self.shared) as Arc<dyn journal::Sink>;
         let journal = recovery.start(first, sink, surroundings)?;
+        if !maintenance.in_use.of(lane) {
+            self.commit(&[Change::InUse(lane)])?;
+            *maintenance.in_use.of_mut(lane) = true;
+        }
         let is_fresh = self.journals.of(lane).set(journal).is_ok();
         assert!(is_fresh, "a lane begins once, with the maintenance lock held");
         Ok(())

@@ -10,14 +10,14 @@ use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Timestamp};
 use uuid::{Builder, Uuid};
 
-use super::lane::LANES;
 use super::log::{Log, Phase, State};
 use super::shared::Shared;
 use super::stats::Counters;
 use super::{Inner, Maintenance, Started, Surroundings};
-use crate::disk::{self, Lock};
-use crate::journal::{Entry, Recovery, Sequence};
+use crate::disk::{self, Lock, Open};
+use crate::journal::{self, Entry, Recovery, Sequence};
 use crate::manifest::{self, Change, Contents, Manifest};
+use crate::per_lane::LANES;
 use crate::segment::Store;
 use crate::sidecar::Sidecar;
 use crate::tail::weight;
@@ -42,16 +42,18 @@ pub(super) fn recover(
     let lock = claim(&*disk, dir)?;
     // Before the first segment, whose writer syncs all names from this directory on.
     let logs = dir.join("logs");
+    check_manifest(&*disk, dir, &logs)?;
     disk.create_dir_all(&logs).map_err(disk::failed("create", &logs))?;
     disk.sync_dir(dir).map_err(disk::failed("sync", dir))?;
     let manifest = Manifest::open(Arc::clone(&disk), dir)?;
     let contents = manifest.load()?;
-    let (is_new, was_clean) = (contents.node.is_none(), contents.clean);
+    let (is_new, was_clean) = (contents.node.is_none(), contents.is_clean());
     let node = name_node(&manifest, &contents, rng.random())?;
     let sidecar = Sidecar::new(settings.sidecar_budget());
     let shared = Arc::new(Shared::new(clock, observer, sidecar, settings.disk_reserve_bytes));
     let garbage = contents.deleted.clone();
-    let maintenance = Maintenance { log_next: contents.log_next, garbage, rng };
+    let maintenance =
+        Maintenance { log_next: contents.log_next, garbage, rng, in_use: contents.in_use };
     restore(&shared, contents);
     let handles_max = usize::try_from(settings.open_files_max).expect("validated");
     let inner = Inner {
@@ -59,6 +61,7 @@ pub(super) fn recover(
         shared,
         disk,
         dir: dir.to_owned(),
+        node,
         settings: settings.clone(),
         driver,
         journals: Default::default(),
@@ -76,7 +79,7 @@ pub(super) fn recover(
     let started = Started {
         node,
         is_new,
-        was_clean: was_clean || is_new,
+        was_clean,
         logs,
         replayed_batches: replayed.batches,
         replayed_bytes: ByteSize(replayed.bytes),
@@ -98,20 +101,28 @@ fn claim(disk: &dyn disk::Disk, dir: &Path) -> Result<Lock, Error> {
     })
 }
 
-/// The identity of the directory, which is made at its first start. From now on it is in use.
+/// Refuses a directory that has lost its manifest: a new one would make nobody's what is there.
+fn check_manifest(disk: &dyn disk::Disk, dir: &Path, logs: &Path) -> Result<(), Error> {
+    let path = dir.join(manifest::FILE_NAME);
+    match disk.open(&path, Open::READ) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // Whatever else is wrong with it shows when it is used.
+        Ok(_) | Err(_) => return Ok(()),
+    }
+    let holds_logs = !disk::names_in(disk, logs)?.is_empty();
+    if holds_logs || journal::exists(disk, dir)? {
+        return Err(Error::Missing { path, why: "the directory holds logs or a journal" });
+    }
+    Ok(())
+}
+
+/// The identity of the directory, which is made at its first start.
 fn name_node(manifest: &Manifest, contents: &Contents, random: u128) -> Result<Uuid, Error> {
-    let mut changes = Vec::new();
-    let node = contents.node.unwrap_or_else(|| {
-        let node = Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
-        changes.push(Change::Node(node));
-        node
-    });
-    if contents.clean {
-        changes.push(Change::Clean(false));
+    if let Some(node) = contents.node {
+        return Ok(node);
     }
-    if !changes.is_empty() {
-        manifest.commit(&changes)?;
-    }
+    let node = Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
+    manifest.commit(&[Change::Node(node)])?;
     Ok(node)
 }
 
@@ -126,27 +137,15 @@ fn restore(shared: &Shared, contents: Contents) {
 }
 
 impl Inner {
-    /// Replays both lanes and starts their journals.
+    /// Replays both lanes, and then starts their journals: a lane that is refused costs the other
+    /// nothing.
     fn replay(&self) -> Result<Replayed, Error> {
         let mut replayed = Replayed::default();
-        // When they were appended is not known; that they are young keeps them longest.
-        let now = self.shared.clock.timestamp();
+        let mut found = Vec::new();
         for lane in LANES {
-            let settings = self.settings.journal.clone();
-            let disk = Arc::clone(&self.disk);
-            let mut replay = |sequence, entry| match entry {
-                Entry::Append { log, batch } => {
-                    let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
-                    replayed.batches += 1;
-                    replayed.bytes += ByteSize::of_len(batch.len()).0;
-                    self.replay_append(&log, lane, sequence, (batch, now))
-                }
-                Entry::Truncate { log, end } => {
-                    let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
-                    self.replay_truncation(&log, lane, sequence, end)
-                }
-            };
-            let recovery = Recovery::scan(disk, &self.dir, lane, settings, &mut replay)?;
+            found.push((lane, self.replay_lane(lane, &mut replayed)?));
+        }
+        for (lane, recovery) in found {
             // The usual lane is always there; the other one costs files, and few use it.
             if lane == Durability::Fsync || Sequence::FIRST < recovery.end() {
                 let mut maintenance = self.maintenance.lock();
@@ -158,6 +157,30 @@ impl Inner {
         }
         self.release();
         Ok(replayed)
+    }
+
+    fn replay_lane(&self, lane: Durability, replayed: &mut Replayed) -> Result<Recovery, Error> {
+        // When they were appended is not known; that they are young keeps them longest.
+        let now = self.shared.clock.timestamp();
+        let mut replay = |sequence, entry| match entry {
+            Entry::Append { log, batch } => {
+                let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
+                replayed.batches += 1;
+                replayed.bytes += ByteSize::of_len(batch.len()).0;
+                self.replay_append(&log, lane, sequence, (batch, now))
+            }
+            Entry::Truncate { log, end } => {
+                let Some(log) = self.wants(log, lane, sequence) else { return Ok(()) };
+                self.replay_truncation(&log, lane, sequence, end)
+            }
+        };
+        let (disk, settings) = (Arc::clone(&self.disk), self.settings.journal.clone());
+        let recovery = Recovery::scan(disk, self.data_dir(), lane, settings, &mut replay)?;
+        if recovery.is_bare() && *self.maintenance.lock().in_use.of(lane) {
+            let path = journal::files_of(&self.dir, lane);
+            return Err(Error::Missing { path, why: "the last stop did not write everything out" });
+        }
+        Ok(recovery)
     }
 
     /// The log of a record, if the record is not in its checkpoint.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Inner;
-use super::lane::LANES;
 use super::log::Log;
 use crate::Durability;
 use crate::journal::Sequence;
+use crate::per_lane::LANES;
 
 impl Inner {
     /// Releases what the journals hold and no log needs. The maintenance lock is held, so that

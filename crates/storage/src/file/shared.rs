@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use rafka_core::{ByteSize, Clock, Offset, Time, TopicPartition};
 
-use super::lane::{LANES, Lane, PerLane};
+use super::lane::Lane;
 use super::log::Log;
 use super::signal::Signal;
 use crate::engine;
 use crate::journal::{self, Sequence};
+use crate::per_lane::{LANES, PerLane};
 use crate::sidecar::Sidecar;
 use crate::{AppendError, Durability, Error, LogId, Observer};
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rafka_core::ByteSize;
 
 use super::Inner;
-use super::lane::LANES;
 use crate::journal;
+use crate::per_lane::LANES;
 use crate::sidecar::SidecarStats;
 use crate::{Durability, LogId};
 

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Inner;
-use super::lane::LANES;
 use crate::Error;
 use crate::journal::Driver;
 use crate::manifest::Change;
+use crate::per_lane::LANES;
 
 /// How often the last round is repeated for what became durable meanwhile.
 const ROUNDS: u32 = 8;
@@ -54,7 +54,7 @@ impl Inner {
             if self.dirty_logs().is_empty() {
                 let _maintenance = self.maintenance.lock();
                 self.shared.check_alive()?;
-                return self.commit(&[Change::Clean(true)]);
+                return self.commit(&[Change::Clean]);
             }
         }
         // Appends go on. What they leave is in the journal.

@@ -18,6 +18,7 @@ use crate::contract::{Reports, Subject};
 use crate::disk::OsDisk;
 use crate::disk::faulty::FaultyDisk;
 use crate::journal;
+use crate::per_lane::LANES;
 
 /// Where the directory is on a disk in memory.
 const DIR: &str = "/data";
@@ -217,7 +218,7 @@ impl Subject for Real {
 impl Inner {
     /// Blocks until everything submitted is durable.
     fn settle(&self) {
-        for lane in lane::LANES {
+        for lane in LANES {
             if let Some(last) = self.shared.lanes.of(lane).last_submitted() {
                 self.await_reported(lane, last).expect("the disk works");
             }

@@ -137,6 +137,11 @@ fn is_damage(error: &Error) -> bool {
     match error {
         Error::Corrupt { .. } | Error::UnknownVersion { .. } => true,
         Error::Io { cause, .. } => cause.kind() == io::ErrorKind::NotFound,
-        Error::UnknownLog(_) | Error::Truncating(_) | Error::Locked(_) | Error::Dead(_) => false,
+        Error::UnknownLog(_)
+        | Error::Truncating(_)
+        | Error::Missing { .. }
+        | Error::Foreign { .. }
+        | Error::Locked(_)
+        | Error::Dead(_) => false,
     }
 }

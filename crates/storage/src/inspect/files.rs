@@ -137,9 +137,9 @@ pub(super) fn dump_journal(
     out: &mut dyn FnMut(Item),
 ) -> Result<(), Error> {
     let dumped = journal::dump(disk, path, &mut |dumped| match dumped {
-        Dumped::File { lane, incarnation, capacity, begins } => {
+        Dumped::File { lane, incarnation, capacity, node, begins } => {
             let (cut, first) = begins.map(|(cut, first)| (cut.0, first.0)).unzip();
-            out(Item::JournalFile { lane, incarnation, capacity, cut, first });
+            out(Item::JournalFile { lane, incarnation, capacity, node, cut, first });
         }
         Dumped::Record { position, sequence, durable, log, bytes, entry } => {
             let (action, batch) = match entry {

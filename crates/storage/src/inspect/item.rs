@@ -146,6 +146,8 @@ pub enum Item {
         incarnation: u64,
         /// Its size.
         capacity: u64,
+        /// Whose journal it belongs to.
+        node: Uuid,
         /// For the first file of a process: of earlier files, records below this count.
         cut: Option<u64>,
         /// For the first file of a process: the sequence of its first record.
@@ -233,8 +235,10 @@ impl fmt::Display for Item {
             Self::DeletedLog { log, topic, partition } => {
                 write!(f, "deleted log {log}: {topic}/{partition}")
             }
-            Self::JournalFile { lane, incarnation, capacity, cut, first } => {
-                write!(f, "journal {lane:?}, incarnation {incarnation}, {capacity} bytes")?;
+            Self::JournalFile { lane, incarnation, capacity, node, cut, first } => {
+                let lane = lane.name();
+                write!(f, "journal of node {node}, {lane}, incarnation {incarnation}")?;
+                write!(f, ", {capacity} bytes")?;
                 match (cut, first) {
                     (Some(cut), Some(first)) => {
                         write!(f, ", earlier files count below {cut}, goes on with {first}")
@@ -357,8 +361,8 @@ impl Item {
 pub(super) fn of_manifest(
     (contents, producers): &(Contents, Vec<ProducerTable>),
 ) -> impl Iterator<Item = Item> {
-    let Contents { node, clean, log_next, logs, deleted } = contents;
-    let head = Item::Manifest { node: *node, clean: *clean, log_next: *log_next };
+    let Contents { node, in_use: _, log_next, logs, deleted } = contents;
+    let head = Item::Manifest { node: *node, clean: contents.is_clean(), log_next: *log_next };
     let logs = logs.iter().zip(producers).flat_map(|(log, producers)| {
         let segments = log.checkpoint.segments.iter().map(Item::of_segment);
         std::iter::once(Item::of_log(log, producers)).chain(segments)

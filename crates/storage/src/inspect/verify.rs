@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Item, files, read_file};
 use crate::disk::{self, Disk, File, Open};
+use crate::manifest::Contents;
 use crate::segment::store::{self, Kind};
 use crate::segment::{Segment, Store};
 use crate::{Error, journal, manifest};
@@ -54,6 +55,10 @@ impl Verdict {
 
     fn note(note: impl Into<String>) -> Self {
         Self::Sound { note: Some(note.into()) }
+    }
+
+    fn missing(why: &str) -> Self {
+        Self::Damaged { places: vec![(0, format!("it is missing, although {why}"))] }
     }
 
     fn of_error(error: &Error) -> Self {
@@ -134,11 +139,11 @@ pub fn verify(
     let read = read_file(&**disk, &path).and_then(|bytes| manifest::read(&bytes, &path));
     let contents = read.map(|(contents, _producers)| contents);
     match &contents {
-        Ok(contents) if contents.clean => found(path, Verdict::note("cleanly stopped")),
+        Ok(contents) if contents.is_clean() => found(path, Verdict::note("cleanly stopped")),
         Ok(_) => found(path, Verdict::SOUND),
         Err(error) => found(path, Verdict::of_error(error)),
     }
-    verify_journal(disk, &data_dir.join("journal"), &mut found)?;
+    verify_journal(disk, data_dir, contents.as_ref().ok(), &mut found);
     // Only for the names that it gives to files.
     let segments = Store::new(Arc::clone(disk), data_dir, 1);
     let mut named = BTreeSet::new();
@@ -165,33 +170,33 @@ pub fn verify(
 
 fn verify_journal(
     disk: &Arc<dyn Disk>,
-    dir: &Path,
+    data_dir: &Path,
+    manifest: Option<&Contents>,
     found: &mut impl FnMut(PathBuf, Verdict),
-) -> Result<(), Error> {
-    if list(&**disk, dir)?.is_empty() {
-        return Ok(());
-    }
-    match journal::verify(disk, dir) {
-        Ok(lanes) => {
-            for lane in lanes {
-                let note = format!(
-                    "{:?}: {} records in {} files, next sequence {}",
-                    lane.lane, lane.records, lane.files, lane.end.0
-                );
-                found(dir.to_owned(), Verdict::note(note));
-            }
-        }
+) {
+    let owner = manifest.and_then(|contents| contents.node);
+    let lanes = match journal::verify(disk, data_dir, owner) {
+        Ok(lanes) => lanes,
         Err(error) => {
             let path = match &error {
                 Error::Corrupt { path, .. }
                 | Error::UnknownVersion { path, .. }
+                | Error::Foreign { path, .. }
                 | Error::Io { path, .. } => path.clone(),
-                _ => dir.to_owned(),
+                _ => data_dir.to_owned(),
             };
-            found(path, Verdict::of_error(&error));
+            return found(path, Verdict::of_error(&error));
         }
+    };
+    for journal::Found { lane, files, records, end } in lanes {
+        let is_in_use = manifest.is_some_and(|contents| *contents.in_use.of(lane));
+        let verdict = match (files, is_in_use) {
+            (0, false) => continue,
+            (0, true) => Verdict::missing("the last stop did not write everything out"),
+            _ => Verdict::note(format!("files: {files}, records: {records}, next sequence: {end}")),
+        };
+        found(journal::files_of(data_dir, lane), verdict);
     }
-    Ok(())
 }
 
 /// A file that the manifest names, as far as it counts.
@@ -206,7 +211,7 @@ fn verify_named(
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match kind {
-                Kind::Log => Verdict::Damaged { places: vec![(0, "it is missing".to_owned())] },
+                Kind::Log => Verdict::missing("the manifest names it"),
                 Kind::Index => Verdict::Repairable { what: "it is missing".to_owned() },
             };
         }
@@ -295,25 +300,13 @@ fn verify_unnamed(disk: &dyn Disk, path: &Path, manifest_is_sound: bool) -> Verd
 /// All files below `logs` whose names are those of segments.
 fn segment_files(disk: &dyn Disk, logs: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
-    for topic in list(disk, logs)? {
-        for partition in list(disk, &logs.join(&topic))? {
+    for topic in disk::names_in(disk, logs)? {
+        for partition in disk::names_in(disk, &logs.join(&topic))? {
             let dir = logs.join(&topic).join(partition);
-            let names = list(disk, &dir)?;
+            let names = disk::names_in(disk, &dir)?;
             let ours = names.iter().filter(|name| store::FileName::parse(name).is_some());
             paths.extend(ours.map(|name| dir.join(name)));
         }
     }
     Ok(paths)
-}
-
-/// The names in a directory; none if it is missing, or no directory.
-fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
-    match disk.list(dir) {
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(Vec::new())
-        }
-        listed => listed.map_err(disk::failed("list", dir)),
-    }
 }

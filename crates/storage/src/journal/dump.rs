@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::files::Files;
-use super::format::{BLOCK, Kind, Start};
+use uuid::Uuid;
+
+use super::files::{DIRECTORY, Files};
+use super::format::{BLOCK, FileHeader, Kind, Start};
 use super::reader::{Reader, corrupt};
 use super::survey::Survey;
 use super::{Entry, Sequence, Settings};
@@ -22,6 +24,8 @@ pub enum Dumped {
         incarnation: u64,
         /// Its size.
         capacity: u64,
+        /// Whose journal it belongs to.
+        node: Uuid,
         /// For the first file of a process: below which sequence earlier files count, and the
         /// sequence that this one begins with. Otherwise it goes on where the file before ends.
         begins: Option<(Sequence, Sequence)>,
@@ -60,8 +64,8 @@ pub fn dump(disk: &dyn Disk, path: &Path, show: &mut dyn FnMut(Dumped)) -> Resul
         Start::Process { cut, first } => Some((cut, first)),
         Start::Continues => None,
     };
-    let (lane, incarnation, capacity) = (header.lane, header.incarnation, header.capacity);
-    show(Dumped::File { lane, incarnation, capacity, begins });
+    let FileHeader { lane, incarnation, capacity, node, .. } = header;
+    show(Dumped::File { lane, incarnation, capacity, node, begins });
     let mut expected = begins.map(|(_, first)| first);
     let mut position = BLOCK;
     while let Some(record) = reader.next_record(position)? {
@@ -98,7 +102,7 @@ pub fn dump(disk: &dyn Disk, path: &Path, show: &mut dyn FnMut(Dumped)) -> Resul
 pub struct Found {
     /// The lane.
     pub lane: Durability,
-    /// Files with records that count.
+    /// Its files.
     pub files: usize,
     /// Records that count, seals not included.
     pub records: u64,
@@ -106,24 +110,30 @@ pub struct Found {
     pub end: Sequence,
 }
 
-/// Checks both lanes of the journal in `directory`, as a start would. Changes nothing.
+/// Checks both lanes of the journal in `data_dir`, as a start would, and that it is
+/// `owner`'s, if that is known. Changes nothing.
 ///
 /// # Errors
 /// What a start would stop at.
-pub fn verify(disk: &Arc<dyn Disk>, directory: &Path) -> Result<[Found; 2], Error> {
+pub fn verify(
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    owner: Option<Uuid>,
+) -> Result<[Found; 2], Error> {
     let check = |lane| {
         let files = Files {
             disk: Arc::clone(disk),
-            directory: directory.to_owned(),
+            directory: data_dir.join(DIRECTORY),
             lane,
             settings: Settings::default(),
+            owner,
         };
         let mut records = 0;
         let survey = Survey::of(&files, &mut |_, _| {
             records += 1;
             Ok(())
         })?;
-        Ok(Found { lane, files: survey.live.len(), records, end: survey.cut })
+        Ok(Found { lane, files: survey.live.len() + survey.loose.len(), records, end: survey.cut })
     };
     Ok([check(Durability::Fsync)?, check(Durability::Os)?])
 }

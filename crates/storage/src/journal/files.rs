@@ -7,13 +7,30 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::format::FileHeader;
 use super::{Mutant, Settings};
 use crate::disk::{self, Disk, File, Mode, Open};
+use crate::per_lane::LANES;
 use crate::{Durability, Error};
 
 /// What is written at once when a file is filled with zeros.
 const ZEROS_BYTES: usize = 1 << 20;
+
+/// The directory of the journal, in the data directory.
+pub(super) const DIRECTORY: &str = "journal";
+
+/// Whether a data directory holds a journal, of either lane.
+pub(crate) fn exists(disk: &dyn Disk, data_dir: &Path) -> Result<bool, Error> {
+    let names = disk::names_in(disk, &data_dir.join(DIRECTORY))?;
+    Ok(names.iter().any(|name| matches!(Name::parse(name), Some((_, Name::Wal(_))))))
+}
+
+/// The files of a lane, as people write it.
+pub(crate) fn files_of(data_dir: &Path, lane: Durability) -> PathBuf {
+    data_dir.join(DIRECTORY).join(format!("{}-*.wal", lane.name()))
+}
 
 /// The directory of the journal, seen from one lane.
 #[derive(Debug)]
@@ -22,6 +39,8 @@ pub(super) struct Files {
     pub(super) directory: PathBuf,
     pub(super) lane: Durability,
     pub(super) settings: Settings,
+    /// Whose files they are; `None`: whose is not known.
+    pub(super) owner: Option<Uuid>,
 }
 
 /// Space that is allocated and not in use.
@@ -38,21 +57,12 @@ pub(super) enum Name {
     Spare(u64),
 }
 
-fn lane_name(lane: Durability) -> &'static str {
-    match lane {
-        Durability::Fsync => "fsync",
-        Durability::Os => "os",
-    }
-}
-
 impl Name {
     /// The lane and what else the name says; `None` for names that are not of a journal.
     pub(super) fn parse(name: &str) -> Option<(Durability, Self)> {
         let (stem, extension) = name.split_once('.')?;
         let (lane, digits) = stem.split_once('-')?;
-        let lane = [Durability::Fsync, Durability::Os]
-            .into_iter()
-            .find(|known| lane_name(*known) == lane)?;
+        let lane = LANES.into_iter().find(|known| known.name() == lane)?;
         if digits.len() != 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
@@ -75,13 +85,12 @@ impl Files {
     }
 
     fn path(&self, number: u64, extension: &str) -> PathBuf {
-        self.directory.join(format!("{}-{number:010}.{extension}", lane_name(self.lane)))
+        self.directory.join(format!("{}-{number:010}.{extension}", self.lane.name()))
     }
 
     /// The files of this lane, in ascending order of their numbers.
     pub(super) fn list(&self) -> Result<Vec<Name>, Error> {
-        let names =
-            self.disk.list(&self.directory).map_err(disk::failed("list", &self.directory))?;
+        let names = disk::names_in(&*self.disk, &self.directory)?;
         let of_lane = |name: &String| match Name::parse(name) {
             Some((lane, name)) if lane == self.lane => Some(name),
             _ => None,

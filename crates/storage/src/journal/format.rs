@@ -3,6 +3,7 @@
 use bytes::{BufMut as _, Bytes};
 use crc_fast::{CrcAlgorithm, Digest};
 use rafka_core::{Batch, Offset};
+use uuid::Uuid;
 
 use super::{Entry, Sequence};
 use crate::{Durability, LogId};
@@ -10,15 +11,15 @@ use crate::{Durability, LogId};
 /// Groups of records begin at multiples of this.
 pub(super) const BLOCK: u64 = crate::disk::BLOCK as u64;
 /// The format version that we write, and the newest that we read.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// The bytes of a record before its payload.
 pub(super) const RECORD_HEADER_LEN: usize = 40;
 /// Records begin at multiples of this, so that no length field crosses a block.
 const RECORD_ALIGNMENT: usize = 8;
 
 const MAGIC: [u8; 8] = *b"RAFKAJNL";
-const FILE_HEADER_LEN: usize = 60;
-const FILE_CRC_AT: usize = 56;
+const FILE_HEADER_LEN: usize = 76;
+const FILE_CRC_AT: usize = 72;
 const RECORD_CRC_AT: usize = 4;
 /// The checksum of the header alone, so that no length is believed before it is known to be one: a
 /// search for records among payloads would otherwise read as far as they like.
@@ -35,6 +36,8 @@ pub(super) struct FileHeader {
     /// The bytes of the file that may hold records, header block included.
     pub(super) capacity: u64,
     pub(super) start: Start,
+    /// Whose journal it is.
+    pub(super) node: Uuid,
 }
 
 /// How the records of a file join those of the file before.
@@ -97,6 +100,7 @@ impl FileHeader {
         fields.put_u64_le(self.capacity);
         fields.put_u64_le(cut);
         fields.put_u64_le(first);
+        fields.put_slice(self.node.as_bytes());
         let crc = crc_fast::crc32_iscsi(&out[..FILE_CRC_AT]);
         out[FILE_CRC_AT..FILE_HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
     }
@@ -135,6 +139,7 @@ impl FileHeader {
             salt: u64_at(block, 24),
             capacity: u64_at(block, 32),
             start,
+            node: Uuid::from_bytes(*field_at(block, 56)),
         })
     }
 }
@@ -147,13 +152,15 @@ fn lane_code(lane: Durability) -> u8 {
 }
 
 fn u32_at<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    let field = bytes[at..].first_chunk().expect("fields lie within the fixed length");
-    u32::from_le_bytes(*field)
+    u32::from_le_bytes(*field_at(bytes, at))
 }
 
 fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
-    let field = bytes[at..].first_chunk().expect("fields lie within the fixed length");
-    u64::from_le_bytes(*field)
+    u64::from_le_bytes(*field_at(bytes, at))
+}
+
+fn field_at<const N: usize, const LEN: usize>(bytes: &[u8; N], at: usize) -> &[u8; LEN] {
+    bytes[at..].first_chunk().expect("fields lie within the fixed length")
 }
 
 /// What a record is.

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rafka_core::rng::RngExt as _;
+use uuid::Uuid;
 
-use super::files::{Files, Name, Spare};
+use super::files::{DIRECTORY, Files, Name, Spare};
 use super::format::{self, FileHeader, Start};
 use super::machine::Machine;
 use super::shared::Journal;
@@ -16,10 +17,20 @@ use super::{Mutant, Sequence, Settings, Sink, Surroundings};
 use crate::disk::{self, Disk};
 use crate::{Durability, Error};
 
+/// A data directory, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct DataDir<'a> {
+    /// The directory.
+    pub path: &'a Path,
+    /// The identity that its files carry.
+    pub node: Uuid,
+}
+
 /// What was found in a lane.
 #[derive(Debug)]
 pub struct Recovery {
     files: Files,
+    node: Uuid,
     older: VecDeque<Live>,
     loose: Vec<Spare>,
     pool: Vec<Spare>,
@@ -29,23 +40,23 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Replays the records of a lane in `<dir>/journal`, which is created if it is missing. When this
+    /// Replays the records of a lane in the directory's `journal`, which is created if it is missing. When this
     /// returns, everything replayed is durable, whatever the state of the page cache was.
     ///
     /// # Errors
-    /// If the files cannot be read, are damaged where they were durable, or have an unknown version;
-    /// or what `replay` returns. Some entries may have been replayed by then. No file is changed.
+    /// If the files cannot be read, are damaged where they were durable, have an unknown version, or
+    /// are another node's; or what `replay` returns. Some entries may have been replayed by then. No file is changed.
     pub fn scan(
         disk: Arc<dyn Disk>,
-        dir: &Path,
+        DataDir { path: dir, node }: DataDir<'_>,
         lane: Durability,
         settings: Settings,
         replay: &mut Replay<'_>,
     ) -> Result<Self, Error> {
-        let directory = dir.join("journal");
+        let directory = dir.join(DIRECTORY);
         disk.create_dir_all(&directory).map_err(disk::failed("create", &directory))?;
         disk.sync_dir(dir).map_err(disk::failed("sync", dir))?;
-        let files = Files { disk, directory, lane, settings };
+        let files = Files { disk, directory, lane, settings, owner: Some(node) };
         files.sync_directory()?;
         let mut spares = Vec::new();
         for name in files.list()? {
@@ -59,6 +70,7 @@ impl Recovery {
         let next_number = idle.chain(survey.live.iter().map(|live| live.number)).max();
         Ok(Self {
             files,
+            node,
             older: survey.live,
             loose: survey.loose,
             pool: spares,
@@ -71,6 +83,12 @@ impl Recovery {
     #[must_use]
     pub fn end(&self) -> Sequence {
         self.cut
+    }
+
+    /// Whether the lane has no file at all: it was never used, or what was in it is lost.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.older.is_empty() && self.loose.is_empty()
     }
 
     /// Starts the journal with a new file, which is durable when this returns.
@@ -87,7 +105,7 @@ impl Recovery {
         sink: Arc<dyn Sink>,
         surroundings: Surroundings,
     ) -> Result<Journal, Error> {
-        let Self { files, older, loose, mut pool, mut next_number, cut } = self;
+        let Self { files, node, older, loose, mut pool, mut next_number, cut } = self;
         let Surroundings { clock, mut rng, driver } = surroundings;
         let usual = files.settings.file_bytes.0;
         let unusable = pool.extract_if(.., |spare| spare.capacity != usual);
@@ -108,6 +126,7 @@ impl Recovery {
             salt: rng.random(),
             capacity: spare.capacity,
             start: Start::Process { cut, first: first_sequence },
+            node,
         };
         next_number += 1;
         let file = files.arm(spare, &header)?;
@@ -118,7 +137,7 @@ impl Recovery {
             file,
             seed: if mutated { format::Seed::NONE } else { header.seed() },
         };
-        let inventory = Inventory { older, loose, pool, first, first_sequence, next_number };
+        let inventory = Inventory { node, older, loose, pool, first, first_sequence, next_number };
         let space = Space::new(files.lane, &files.settings, rng, inventory);
         let machine = Machine::new(files.lane, &files.settings, space, first_sequence);
         Journal::begin(machine, files, clock, sink, driver)

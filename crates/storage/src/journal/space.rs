@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rafka_core::rng::RngExt as _;
 use rafka_core::{ByteSize, Rng};
+use uuid::Uuid;
 
 use super::files::Spare;
 use super::format::{BLOCK, FileHeader, Seed, Start};
@@ -93,6 +94,7 @@ struct Current {
 #[derive(Debug)]
 pub(super) struct Space {
     lane: Durability,
+    node: Uuid,
     file_bytes: u64,
     bytes_max: u64,
     rng: Rng,
@@ -116,6 +118,8 @@ pub(super) struct Space {
 /// What a lane begins with.
 #[derive(Debug)]
 pub(super) struct Inventory {
+    /// Whose journal it is.
+    pub(super) node: Uuid,
     pub(super) older: VecDeque<Live>,
     /// Files without records that may go at once.
     pub(super) loose: Vec<Spare>,
@@ -137,7 +141,7 @@ impl Space {
         rng: Rng,
         inventory: Inventory,
     ) -> Self {
-        let Inventory { older, loose, pool, first, first_sequence, next_number } = inventory;
+        let Inventory { node, older, loose, pool, first, first_sequence, next_number } = inventory;
         let live = Live {
             number: first.number,
             capacity: first.capacity,
@@ -149,6 +153,7 @@ impl Space {
         };
         let mut space = Self {
             lane,
+            node,
             file_bytes: settings.file_bytes.0,
             bytes_max: settings.bytes_max.0,
             rng,
@@ -354,6 +359,7 @@ impl Space {
             salt: self.rng.random(),
             capacity,
             start: Start::Continues,
+            node: self.node,
         }
     }
 

@@ -99,6 +99,9 @@ fn open(files: &Files, number: u64) -> Result<Reader, Error> {
         let what = format!("it is file {} by its header, of another name", header.incarnation);
         return Err(corrupt(&path, 0, what));
     }
+    if files.owner.is_some_and(|owner| owner != header.node) {
+        return Err(Error::Foreign { path, node: header.node });
+    }
     Ok(reader)
 }
 

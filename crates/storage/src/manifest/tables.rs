@@ -11,6 +11,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
 use super::{Change, Checkpoint, Contents, Log, VERSION, codec, corrupt, failed};
+use crate::per_lane::{LANES, PerLane};
 use crate::{Error, LogId};
 
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -30,7 +31,7 @@ const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("dele
 pub(super) const FORMAT: &str = "format";
 const NODE: &str = "node";
 const LOG_NEXT: &str = "log next";
-const CLEAN: &str = "clean";
+const IN_USE: PerLane<&str> = PerLane { fsync: "fsync in use", os: "os in use" };
 
 pub(super) fn found(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
@@ -107,8 +108,13 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
                 Change::Removed(log) => {
                     deleted.remove(log.0)?;
                 }
-                Change::Clean(clean) => {
-                    meta.insert(CLEAN, [u8::from(*clean)].as_slice())?;
+                Change::InUse(lane) => {
+                    meta.insert(IN_USE.of(*lane), [].as_slice())?;
+                }
+                Change::Clean => {
+                    for lane in LANES {
+                        meta.remove(IN_USE.of(lane))?;
+                    }
                 }
             }
         }
@@ -251,7 +257,9 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> 
         let value = |key| -> Result<_, redb::Error> {
             Ok(meta.get(key)?.map(|bytes| bytes.value().to_vec()))
         };
-        let meta = (value(NODE)?, value(LOG_NEXT)?, value(CLEAN)?);
+        let in_use =
+            PerLane { fsync: value(IN_USE.fsync)?.is_some(), os: value(IN_USE.os)?.is_some() };
+        let meta = (value(NODE)?, value(LOG_NEXT)?, in_use);
         let tables = (
             rows(&transaction.open_table(LOGS)?)?,
             rows(&transaction.open_table(CHECKPOINTS)?)?,
@@ -259,7 +267,7 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> 
         );
         Ok((meta, tables))
     };
-    let ((node, log_next, clean), (logs, checkpoints, deleted)) =
+    let ((node, log_next, in_use), (logs, checkpoints, deleted)) =
         read().map_err(failed("read", path))?;
     let broken = |what: &str| corrupt(path, what.to_owned());
     let node = node.map(|bytes| Uuid::from_slice(&bytes)).transpose();
@@ -270,7 +278,7 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> 
     };
     let mut contents = Contents {
         node: node.map_err(|_length| broken("the identity of the node"))?,
-        clean: clean.as_deref() == Some(&[1]),
+        in_use,
         log_next: log_next.transpose().map_err(|_length| broken("the next log id"))?.unwrap_or(0),
         logs: Vec::with_capacity(logs.len()),
         deleted: deleted.into_iter().map(name_of).collect::<Result<_, _>>()?,

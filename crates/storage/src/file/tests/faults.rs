@@ -7,7 +7,7 @@ use rafka_core::{Batch, ByteSize, Offset, Timestamp};
 use super::{Bench, DIR, small_settings};
 use crate::contract::sample;
 use crate::disk::Disk as _;
-use crate::disk::faulty::Verb;
+use crate::disk::faulty::{FaultyDisk, Verb};
 use crate::{AppendError, Durability, Engine as _, Error, LogId, LogSettings, ReadError};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
@@ -324,4 +324,121 @@ fn a_directory_made_for_another_lane_is_served_as_it_is_asked_for() {
     bench.reopen().expect("sound");
     let log = open(&bench, LogSettings { durability: Durability::Fsync, ..os });
     assert_eq!(read_all(&bench, log), batches, "a kill loses nothing of the os lane");
+}
+
+/// The files of the journal, with what they hold.
+fn journal(bench: &Bench) -> Vec<(PathBuf, Vec<u8>)> {
+    let dir = Path::new(DIR).join("journal");
+    let names = bench.disk.list(&dir).expect("it is there");
+    let paths = names.iter().filter(|name| name.ends_with(".wal")).map(|name| dir.join(name));
+    paths.map(|path| (path.clone(), bench.disk.contents(&path))).collect()
+}
+
+/// Three starts that must be refused, as a supervisor would try, each leaving the journal alone.
+fn refused(bench: &mut Bench) -> Error {
+    let before = journal(bench);
+    for _ in 0..2 {
+        assert!(bench.reopen().is_err(), "a start that is refused is refused again");
+    }
+    let error = bench.reopen().expect_err("it is refused again");
+    assert_eq!(journal(bench), before, "refused, and changed all the same");
+    error
+}
+
+#[test]
+fn a_manifest_that_is_lost_or_another_s_is_refused_and_costs_nothing() {
+    let path = Path::new(DIR).join("manifest.redb");
+    let other = Bench::new(2, small_settings());
+    let foreign = other.disk.contents(&path);
+    for flushed in [false, true] {
+        let (mut bench, log) = bench();
+        let acked = append(&bench, log, 5, 100);
+        bench.engine.step();
+        if flushed {
+            bench.engine.flush().expect("the disk works");
+        }
+        bench.disk.kill();
+        let manifest = bench.disk.contents(&path);
+        bench.disk.remove(&path).expect("it was there");
+        let error = refused(&mut bench);
+        assert!(matches!(&error, Error::Missing { path: of, .. } if *of == path), "{error}");
+        bench.disk.put(&path, &foreign);
+        let error = refused(&mut bench);
+        assert!(matches!(&error, Error::Foreign { .. }), "{error}");
+        bench.disk.put(&path, &manifest);
+        bench.reopen().expect("it is whole again");
+        let log = open(&bench, sample::small_segments());
+        assert_eq!(read_all(&bench, log), acked, "flushed: {flushed}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_lost_is_refused_until_it_is_back() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let (mut bench, _) = bench();
+        let settings = LogSettings { durability, ..sample::small_segments() };
+        let log = open(&bench, settings.clone());
+        let acked = append(&bench, log, 5, 100);
+        bench.engine.step();
+        bench.disk.kill();
+        let mut lost = journal(&bench);
+        lost.retain(|(path, _)| path.to_string_lossy().contains(durability.name()));
+        for (path, _) in &lost {
+            bench.disk.remove(path).expect("it was there");
+        }
+        let error = refused(&mut bench);
+        assert!(matches!(&error, Error::Missing { .. }), "{error}");
+        for (path, content) in &lost {
+            bench.disk.put(path, content);
+        }
+        bench.reopen().expect("it is whole again");
+        let log = open(&bench, settings);
+        assert_eq!(read_all(&bench, log), acked, "{durability:?}");
+    }
+}
+
+#[test]
+fn a_journal_that_a_clean_stop_left_may_be_lost() {
+    let (mut bench, log) = bench();
+    let acked = append(&bench, log, 5, 100);
+    bench.engine.stop().expect("the disk works");
+    for (path, _) in journal(&bench) {
+        bench.disk.remove(&path).expect("it was there");
+    }
+    bench.reopen().expect("everything is in the segments");
+    let log = open(&bench, sample::small_segments());
+    assert_eq!(read_all(&bench, log), acked);
+    let more = append(&bench, log, 5, 100);
+    bench.engine.step();
+    bench.disk.kill();
+    bench.reopen().expect("sound");
+    let log = open(&bench, sample::small_segments());
+    assert_eq!(read_all(&bench, log), [acked, more].concat());
+}
+
+#[test]
+fn a_first_start_that_dies_anywhere_is_followed_by_one_that_works() {
+    let mut deaths = 0;
+    for (power, seed) in [(false, 1), (true, 2), (true, 3)] {
+        for changes in 0.. {
+            let mut bench = Bench::new(seed, small_settings());
+            bench.disk = FaultyDisk::new(seed);
+            bench.disk.die_after(changes);
+            let survived = bench.reopen().is_ok() && !bench.disk.is_dead();
+            if survived {
+                break;
+            }
+            deaths += 1;
+            if power {
+                bench.disk.crash();
+            } else {
+                bench.disk.kill();
+            }
+            let again = bench.reopen();
+            assert!(again.is_ok(), "after {changes} changes, power cut {power}: {again:?}");
+            let log = open(&bench, sample::small_segments());
+            append(&bench, log, 1, 100);
+        }
+    }
+    assert!(30 < deaths, "a start takes more changes than {deaths}");
 }

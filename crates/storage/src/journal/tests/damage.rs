@@ -66,7 +66,7 @@ fn a_damaged_or_renamed_file_is_refused_by_name() {
     let error = refused(&|disk, path| disk.flip(path, 20, 1));
     assert!(error.contains("fsync-") && error.contains("checksum"), "{error}");
     let error = refused(&|disk, path| disk.flip(path, 8, 1));
-    assert!(error.contains("format version 3") && error.contains("up to 2"), "{error}");
+    assert!(error.contains("format version 2") && error.contains("up to 3"), "{error}");
     let error = refused(&|disk, path| disk.flip(path, 0, 1));
     assert!(error.contains("does not begin as"), "{error}");
     let error = refused(&|disk, path| disk.rename(path, &renamed(path)).unwrap());

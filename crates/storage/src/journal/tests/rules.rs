@@ -275,7 +275,7 @@ fn lanes_do_not_see_each_other() {
     fsync.journal.stop().unwrap();
     os.journal.stop().unwrap();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let found = verify(&shared, &Path::new(DIR).join("journal")).unwrap();
+    let found = verify(&shared, Path::new(DIR), None).unwrap();
     assert_eq!(found.map(|lane| (lane.files, lane.records)), [(1, 1), (1, 2)]);
     assert_eq!(offsets(&scan(&disk, Durability::Os, &small()).unwrap().1), [2, 3]);
 }

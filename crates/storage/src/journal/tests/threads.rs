@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rafka_core::{ByteSize, SystemClock, rng};
+use uuid::Uuid;
 
-use super::super::{Driver, Journal, Recovery, Sequence, Settings, Sink, Surroundings};
+use super::super::{DataDir, Driver, Journal, Recovery, Sequence, Settings, Sink, Surroundings};
 use super::world::{Replayed, append, offsets};
 use crate::disk::faulty::{FaultyDisk, Verb};
 use crate::disk::{Disk, OsDisk};
@@ -37,10 +38,16 @@ fn open(disk: Arc<dyn Disk>, dir: &Path, lane: Durability) -> (Journal, News, Re
         ..Settings::default()
     };
     let mut replayed = Vec::new();
-    let recovery = Recovery::scan(disk, dir, lane, settings, &mut |at, entry| {
-        replayed.push((at, entry));
-        Ok(())
-    })
+    let recovery = Recovery::scan(
+        disk,
+        DataDir { path: dir, node: Uuid::nil() },
+        lane,
+        settings,
+        &mut |at, entry| {
+            replayed.push((at, entry));
+            Ok(())
+        },
+    )
     .unwrap();
     let (sender, news) = sync_channel(10_000);
     let surroundings = Surroundings {
@@ -176,7 +183,13 @@ fn a_sink_that_panics_ends_the_journal_and_is_told_so() {
     let place = tempfile::tempdir().unwrap();
     let settings = Settings { file_bytes: ByteSize::kib(256), ..Settings::default() };
     let (disk, dir) = (Arc::new(OsDisk), place.path());
-    let recovery = Recovery::scan(disk, dir, Durability::Fsync, settings, &mut |_, _| Ok(()));
+    let recovery = Recovery::scan(
+        disk,
+        DataDir { path: dir, node: Uuid::nil() },
+        Durability::Fsync,
+        settings,
+        &mut |_, _| Ok(()),
+    );
     let surroundings = Surroundings {
         clock: Arc::new(SystemClock::new()),
         rng: rng::from_seed(1),

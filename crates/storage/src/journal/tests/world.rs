@@ -9,8 +9,11 @@ use parking_lot::Mutex;
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
 use rafka_core::{Batch, ByteSize, Clock, Offset, Time, Timestamp, rng};
+use uuid::Uuid;
 
-use super::super::{Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings};
+use super::super::{
+    DataDir, Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings,
+};
 use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
 use crate::{Durability, Error, LogId};
@@ -113,11 +116,16 @@ pub(super) fn scan(
 ) -> Result<(Recovery, Replayed), Error> {
     let mut replayed = Vec::new();
     let disk = Arc::new(disk.clone());
-    let recovery =
-        Recovery::scan(disk, Path::new(DIR), lane, settings.clone(), &mut |at, entry| {
+    let recovery = Recovery::scan(
+        disk,
+        DataDir { path: Path::new(DIR), node: Uuid::nil() },
+        lane,
+        settings.clone(),
+        &mut |at, entry| {
             replayed.push((at, entry));
             Ok(())
-        })?;
+        },
+    )?;
     Ok((recovery, replayed))
 }
 

@@ -8,12 +8,12 @@ use super::model::{Death, Expected, Fault, ensure};
 use crate::contract::sample;
 use crate::file::tests::{Bench, small_settings};
 use crate::journal::{Mutant, WriteJob};
+use crate::per_lane::LANES;
 use crate::{AppendError, Bounds, Cleanup, Durability, Engine as _, LogSettings};
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 const LOGS_MAX: usize = 5;
 const TRANSACTIONAL: ProducerId = ProducerId(1);
-const LANES: [Durability; 2] = [Durability::Fsync, Durability::Os];
 
 /// One disk, and what was done to it.
 pub(super) struct Lives {
