@@ -7,7 +7,7 @@ use rafka_core::ByteSize;
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::exit::Outcome;
+use crate::exit::{Exit, Failure, Outcome};
 
 mod consume;
 mod e2e;
@@ -144,8 +144,22 @@ fn each(options: &Options) -> impl Iterator<Item = (Protocol, &'static str)> {
     protocols.flat_map(|protocol| durabilities.iter().map(|durability| (*protocol, *durability)))
 }
 
+/// Kafka's protocol is spoken at another address, which only a node of our own tells.
+fn check_protocol(options: &Options, global: &Global) -> Outcome {
+    if global.brokers.is_empty() || options.protocol == Protocols::Grpc {
+        return Ok(());
+    }
+    let why = "Kafka's protocol is measured with a node that is started for the purpose";
+    Err(Failure::message(Exit::Usage, why).hint("leave out --brokers, or take --protocol grpc"))
+}
+
 /// Runs a benchmark.
 pub(crate) async fn run(command: Command, global: &Global) -> Outcome {
+    if let Command::Produce(options) | Command::Consume(options) | Command::EndToEnd(options) =
+        &command
+    {
+        check_protocol(options, global)?;
+    }
     match command {
         Command::Produce(options) => produce::run(&options, global).await,
         Command::Consume(options) => consume::run(&options, global).await,

@@ -140,13 +140,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Where gRPC listens [default: 127.0.0.1:9192]. Port 0 lets the system choose.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = settings::address)]
     pub(crate) grpc_listen: Option<SocketAddr>,
     /// Where the Kafka protocol listens [default: 127.0.0.1:9092]. Port 0 lets the system choose.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = settings::address)]
     pub(crate) kafka_listen: Option<SocketAddr>,
     /// Where health and metrics listen [default: 127.0.0.1:9644].
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = settings::address)]
     pub(crate) http_listen: Option<SocketAddr>,
     /// Added to every port, so that several nodes fit on one host.
     #[arg(long, value_name = "N")]

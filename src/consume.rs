@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Print a JSON object a line.
     #[arg(short = 'J', long)]
     json: bool,
-    /// Where to begin: beginning, end, an offset, or -N for the last N records of each partition. A
+    /// Where to begin: beginning, end, an offset that every partition reaches, or -N for the last N records of each partition. A
     /// group begins where it was; this is for its first time: beginning or end.
     #[arg(short, long, value_name = "WHERE", default_value = "beginning", allow_hyphen_values = true, value_parser = Start::parse)]
     offset: Start,
@@ -74,13 +74,14 @@ impl Start {
         found.ok_or_else(|| "write beginning, end, an offset, or -N".to_owned())
     }
 
-    /// The first offset to read of a log that begins and ends there.
-    fn within(self, start: Offset, end: Offset) -> Offset {
+    /// The first offset to read of a log that begins and ends there. `None`: the log does not reach
+    /// as far.
+    fn within(self, start: Offset, end: Offset) -> Option<Offset> {
         match self {
-            Self::Beginning => start,
-            Self::End => end,
-            Self::Offset(offset) => Offset(offset),
-            Self::Last(count) => start.max(end + -count),
+            Self::Beginning => Some(start),
+            Self::End => Some(end),
+            Self::Offset(offset) => (offset <= end.0).then_some(start.max(Offset(offset))),
+            Self::Last(count) => Some(start.max(end + -count)),
         }
     }
 }
@@ -137,7 +138,7 @@ struct Reading {
 
 async fn join(args: &Args, group: &str, global: &Global) -> Outcome<Reading> {
     let mut settings = rafka_consumer::Settings::default();
-    settings.group = Some(group.to_owned());
+    settings.group = Some(sdk::group_id(group)?.to_string());
     settings.auto_commit_interval = Some(COMMIT_INTERVAL);
     settings.offset_reset = match args.offset {
         Start::Beginning => OffsetReset::Earliest,
@@ -171,7 +172,17 @@ async fn assign(args: &Args, topic: &TopicDescription, global: &Global) -> Outco
             let message = format!("partition {name} has no leader that could be read from");
             return Err(Failure::message(Exit::Failed, message));
         };
-        starts.insert(name.clone(), args.offset.within(log.start, log.end));
+        let start = args.offset.within(log.start, log.end).ok_or_else(|| {
+            let message = format!("partition {name} ends at offset {}, before --offset", log.end);
+            Failure::message(Exit::Failed, message)
+                .hint("--partition reads some partitions only, --offset end waits for new records")
+        })?;
+        if let Start::Offset(wanted) = args.offset
+            && wanted < start.0
+        {
+            global.out().note(format_args!("partition {name} begins at offset {start}"));
+        }
+        starts.insert(name.clone(), start);
         ends.insert(name, log.end);
     }
     let missing = args
@@ -306,12 +317,16 @@ mod tests {
     fn reading_begins_where_it_is_told_to() {
         let check = |text: &str, expected: Option<i64>| {
             let start = Start::parse(text).ok();
-            let found = start.map(|start| start.within(Offset(10), Offset(20)).0);
+            let found = start.and_then(|start| start.within(Offset(10), Offset(20)));
+            let found = found.map(|offset| offset.0);
             assert_eq!(found, expected, "{text}");
         };
         check("beginning", Some(10));
         check("end", Some(20));
         check("15", Some(15));
+        check("20", Some(20));
+        check("5", Some(10));
+        check("21", None);
         check("-3", Some(17));
         check("-99", Some(10));
         check("-0", Some(20));

@@ -48,7 +48,7 @@ pub(crate) struct Seek {
     /// Only this partition.
     #[arg(short, long, value_name = "N")]
     partition: Option<i32>,
-    /// Where to: beginning, end, an offset, or the first record at a time as in @1700000000000 (milliseconds).
+    /// Where to: beginning, end, an offset that every partition holds, or the first record at a time as in @1700000000000 (milliseconds).
     #[arg(long, value_name = "WHERE", value_parser = Destination::parse)]
     to: Destination,
 }
@@ -121,7 +121,7 @@ async fn find(admin: &Admin, group: &str, global: &Global) -> Outcome<GroupDescr
 
 async fn seek(admin: &Admin, seek: &Seek, global: &Global) -> Outcome {
     let explain = |error| sdk::explain(error, global);
-    let name = sdk::topic_name(&seek.topic)?;
+    let (name, _valid) = (sdk::topic_name(&seek.topic)?, sdk::group_id(&seek.group)?);
     let topics = admin.describe_topics(std::slice::from_ref(&name)).await.map_err(explain)?;
     let topic = topics.into_iter().next().expect("there is an answer for each topic");
     let partitions: Vec<PartitionIndex> = topic
@@ -139,10 +139,18 @@ async fn seek(admin: &Admin, seek: &Seek, global: &Global) -> Outcome {
     let mut commits = Vec::new();
     for partition in partitions {
         let partition = TopicPartition::new(name.clone(), partition);
-        let offset = resolve(admin, &partition, seek.to).await.map_err(explain)?;
+        let offset = resolve(admin, &partition, seek.to, global).await?;
         commits.push(OffsetCommit { partition, offset, metadata: String::new() });
     }
+    let is_new = match find(admin, &seek.group, global).await {
+        Ok(_) => false,
+        Err(failure) if failure.exit == Exit::NotFound => true,
+        Err(failure) => return Err(failure),
+    };
     admin.commit_offsets(&seek.group, &commits).await.map_err(explain)?;
+    if is_new {
+        global.out().note(format_args!("group {} is new: nothing was committed in it", seek.group));
+    }
     let moved = |commit: &OffsetCommit| Moved {
         topic: commit.partition.topic.to_string(),
         partition: commit.partition.partition.0,
@@ -155,17 +163,31 @@ async fn resolve(
     admin: &Admin,
     partition: &TopicPartition,
     to: Destination,
-) -> Result<Offset, rafka_client::Error> {
+    global: &Global,
+) -> Outcome<Offset> {
     let find = async |spec| {
         let question = [(partition.clone(), spec)];
         let mut found = admin.list_offsets(&question, Isolation::ReadUncommitted).await;
-        found.pop().expect("there is an answer for each partition").map(|found| found.offset)
+        let found = found.pop().expect("there is an answer for each partition");
+        found.map(|found| found.offset).map_err(|error| sdk::explain(error, global))
     };
     let at_end = async || Ok(find(OffsetSpec::Latest).await?.unwrap_or(Offset::ZERO));
+    let at_start = async || Ok(find(OffsetSpec::Earliest).await?.unwrap_or(Offset::ZERO));
     match to {
-        Destination::Offset(offset) => Ok(Offset(offset)),
+        Destination::Offset(offset) => {
+            let (start, end): (Offset, Offset) = (at_start().await?, at_end().await?);
+            if (start..=end).contains(&Offset(offset)) {
+                return Ok(Offset(offset));
+            }
+            let message = format!(
+                "partition {partition} begins at offset {start} and ends at {end}: {offset} is \
+                 outside, and nothing was moved"
+            );
+            Err(Failure::message(Exit::Failed, message)
+                .hint("--to beginning or end fits every partition, --partition moves one"))
+        }
         Destination::End => at_end().await,
-        Destination::Beginning => Ok(find(OffsetSpec::Earliest).await?.unwrap_or(Offset::ZERO)),
+        Destination::Beginning => at_start().await,
         // No record is that late: then the group goes on with the next one.
         Destination::Time(time) => match find(OffsetSpec::Timestamp(Timestamp(time))).await? {
             Some(offset) => Ok(offset),

@@ -26,12 +26,20 @@ pub(crate) fn run(command: &LogCommand, out: Output) -> Outcome {
 fn dump(file: &Path, out: Output) -> Outcome {
     let mut printed = Ok(());
     if file.file_name().is_some_and(|name| name == metadata::FILE_NAME) {
-        let contents = metadata::read(file)?;
+        let contents =
+            metadata::read(file).map_err(|error| missing(file).unwrap_or(error.into()))?;
         metadata::items(&contents).for_each(|item| note(&mut printed, &item, out));
         return printed;
     }
-    inspect::dump(&OsDisk, file, &mut |item| note(&mut printed, &item, out)).map_err(explain)?;
+    inspect::dump(&OsDisk, file, &mut |item| note(&mut printed, &item, out))
+        .map_err(|error| missing(file).unwrap_or_else(|| explain(error)))?;
     printed
+}
+
+/// That there is no such file, whatever its name says.
+fn missing(file: &Path) -> Option<Failure> {
+    let message = || format!("there is no file {}", file.display());
+    (!file.exists()).then(|| Failure::message(Exit::NotFound, message()))
 }
 
 fn verify(dir: &Path, out: Output) -> Outcome {

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How the node logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,13 +37,9 @@ pub(crate) enum Format {
 /// The level cannot be understood.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "level is {level:?}: write error, warn, info, debug or trace, or levels by part as in info,rafka_storage=debug"
+    "level is {0:?}: write error, warn, info, debug, trace or off, or levels by part as in info,rafka_storage=debug"
 )]
-pub(crate) struct InvalidLevel {
-    level: String,
-    #[source]
-    cause: tracing_subscriber::filter::ParseError,
-}
+pub(crate) struct InvalidLevel(String);
 
 impl Settings {
     /// Checks the level.
@@ -51,9 +48,13 @@ impl Settings {
     }
 
     fn filter(&self) -> Result<EnvFilter, InvalidLevel> {
-        EnvFilter::builder()
-            .parse(&self.level)
-            .map_err(|cause| InvalidLevel { level: self.level.clone(), cause })
+        // To the library a word alone may be a part, too: a misspelt level would silence all others.
+        let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+        let is_clear = |part: &str| part.contains('=') || is_level(part);
+        let filter = EnvFilter::builder().parse(&self.level).ok();
+        filter
+            .filter(|_| self.level.split(',').all(|part| is_clear(part.trim())))
+            .ok_or_else(|| InvalidLevel(self.level.clone()))
     }
 }
 
@@ -90,6 +91,10 @@ mod tests {
         };
         check("info", true);
         check("warn,rafka_storage=debug", true);
+        check("off", true);
         check("rafka_storage=loud", false);
+        check("inof", false);
+        check("rafka_storage=debug,wran", false);
+        check("", false);
     }
 }

@@ -122,6 +122,12 @@ pub(crate) fn print_while_open(text: &[u8]) -> Outcome<bool> {
     }
 }
 
+/// A number with what it counts: `1 record`, `2 records`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// Writes a line to standard error. When that is closed there is nobody left to tell.
 pub(crate) fn warn(line: impl Display) {
     let _closed = writeln!(io::stderr().lock(), "{line}");

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{Output, Progress, warn};
+use crate::output::{Output, Progress, count, warn};
 use crate::sdk;
 
 /// The longest line: a record must fit a topic's default `max.message.bytes` anyway, and a topic
@@ -22,6 +22,9 @@ const LINE_BYTES_MAX: ByteSize = ByteSize::mib(64);
 const WATCHED_MAX: usize = 65_536;
 /// Failures that are told one by one; of the rest only the number.
 const FAILURES_TOLD_MAX: u64 = 10;
+
+/// A record has --timeout from when it was taken, and its failure says more than that of closing.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// What to write.
 #[derive(Debug, clap::Args)]
@@ -74,7 +77,7 @@ enum Whose {
     All,
     /// The leader's.
     Leader,
-    /// Nobody's.
+    /// Nobody's: what the node refuses is lost without a word here.
     None,
 }
 
@@ -84,19 +87,23 @@ pub(crate) async fn run(args: &Args, global: &Global) -> Outcome {
     let producer = producer(args, global)?;
     let (watch, watched) = mpsc::channel(WATCHED_MAX);
     let mut watcher = JoinSet::new();
-    watcher.spawn(watch_all(watched, progress(global.out())));
+    watcher.spawn(watch_all(watched, progress(global.out(), args.acks)));
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
     let read = send_all(input, &template, &producer, watch, global).await;
     // What was taken is delivered or has failed before the outcome is told.
-    let closed = producer.close(global.timeout).await;
+    let closed = producer.close(global.timeout + LAST_ANSWER_MAX).await;
     let tally = watcher.join_next().await.expect("the watcher was spawned")?;
-    outcome(read, closed, &tally, global)
+    outcome(read, closed, &tally, (args.acks, global))
 }
 
 /// Who types the records is not to be disturbed.
-fn progress(out: Output) -> Progress {
+fn progress(out: Output, acks: Whose) -> Progress {
     let out = Output { quiet: out.quiet || std::io::stdin().is_terminal(), ..out };
-    out.progress("{pos} records acknowledged, {per_sec}")
+    let template = match acks {
+        Whose::All | Whose::Leader => "{pos} records acknowledged, {per_sec}",
+        Whose::None => "{pos} records sent, {per_sec}",
+    };
+    out.progress(template)
 }
 
 fn producer(args: &Args, global: &Global) -> Outcome<Producer> {
@@ -250,19 +257,27 @@ fn outcome(
     read: Result<(), Failure>,
     closed: Result<(), Error>,
     tally: &Tally,
-    global: &Global,
+    (acks, global): (Whose, &Global),
 ) -> Outcome {
     let out: Output = global.out();
     if tally.failed == 0 {
         read?;
-        out.note(format_args!("{} records acknowledged", tally.acked));
+        let records = count(tally.acked, "record");
+        match acks {
+            Whose::All | Whose::Leader => out.note(format_args!("{records} acknowledged")),
+            Whose::None => {
+                out.note(format_args!("{records} sent, and nobody says what became of them"));
+            }
+        }
         // Every single delivery was good: then there was nothing that closing could have lost.
         return closed.map_err(|error| explain(error, global));
     }
     let Tally { acked, failed, unknown } = tally;
-    warn(format_args!(
-        "{acked} records acknowledged, {failed} not ({unknown} of them may be stored)"
-    ));
+    if FAILURES_TOLD_MAX < *failed {
+        warn(format_args!("and {} more", failed - FAILURES_TOLD_MAX));
+    }
+    let acked = count(*acked, "record");
+    warn(format_args!("{acked} acknowledged, {failed} not ({unknown} of them may be stored)"));
     read?;
     Err(Failure::silent(Exit::Failed))
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rafka_client::admin::Admin;
 use rafka_client::{Client, Error, Settings};
-use rafka_core::{ErrorCode, TopicName};
+use rafka_core::{ErrorCode, GroupId, TopicName};
+use tonic::Code;
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
@@ -39,6 +40,11 @@ pub(crate) fn topic_name(name: &str) -> Outcome<TopicName> {
     TopicName::new(name).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
+/// A group's id as it was given.
+pub(crate) fn group_id(id: &str) -> Outcome<GroupId> {
+    GroupId::new(id).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
 /// Says what a failed call means, and what to do next.
 pub(crate) fn explain(error: Error, global: &Global) -> Failure {
     let code = error.code();
@@ -56,7 +62,9 @@ pub(crate) fn explain(error: Error, global: &Global) -> Failure {
             (Exit::Failed, Some("docs/reference/topic-configs.md lists the settings".to_owned()))
         }
         Some(ErrorCode::RequestTimedOut) => (Exit::Timeout, None),
-        None if error.is_unreachable() => (Exit::Unreachable, Some(unreachable(global))),
+        None if error.is_unreachable() || is_garbled(&error) => {
+            (Exit::Unreachable, Some(unreachable(global)))
+        }
         Some(_) | None => (Exit::Failed, None),
     };
     let failure = Failure::new(exit, error);
@@ -66,7 +74,17 @@ pub(crate) fn explain(error: Error, global: &Global) -> Failure {
     }
 }
 
-fn unreachable(global: &Global) -> String {
+/// Whether what came back was no gRPC: something else listens there.
+fn is_garbled(error: &Error) -> bool {
+    match error {
+        Error::Status { code, .. } => matches!(code, Code::Internal | Code::Unimplemented),
+        Error::GaveUp { last, .. } => is_garbled(last),
+        _ => false,
+    }
+}
+
+/// What to do when no node answers.
+pub(crate) fn unreachable(global: &Global) -> String {
     let addresses = global.addresses();
     format!(
         "does a node speak gRPC at {addresses}? `rafka dev` starts one here, --brokers HOST:PORT \

@@ -12,7 +12,7 @@ use crate::logging;
 mod layers;
 mod schema;
 
-pub(crate) use layers::{Error, Source, load};
+pub(crate) use layers::{Error, Source, address, load};
 pub(crate) use schema::{keys, reference};
 
 /// Everything that can be set. Each section belongs to one crate.

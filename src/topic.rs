@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{Form, Output, Row};
+use crate::output::{Form, Output, Row, count};
 use crate::sdk;
 
 /// What to do with topics.
@@ -131,8 +131,8 @@ async fn create(create: &Create, global: &Global) -> Outcome {
     let out = global.out();
     match sdk::admin(global)?.create_topic(&topic).await {
         Ok(created) => {
-            let count = created.partition_count;
-            out.note(format_args!("created topic {} with {count} partitions", create.topic));
+            let partitions = count(created.partition_count.into(), "partition");
+            out.note(format_args!("created topic {} with {partitions}", create.topic));
             Ok(())
         }
         Err(error)

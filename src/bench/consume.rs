@@ -43,12 +43,12 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         let limits = probe::run(options.connections, bench.target.dir(), &bench.clock).await?;
         let mut samples = Vec::new();
         for (protocol, durability) in super::each(options) {
-            let topic = format!("bench-{durability}-{number}");
-            bench.target.create(&topic, options.partitions, durability).await?;
-            let tail = bench.tail(&topic, (protocol, durability)).await?;
-            let start = bench.start(&topic, (protocol, durability)).await?;
-            bench.target.delete(&topic).await?;
-            samples.extend([tail, start].map(|found| Sample::new(&found, options.size, &limits)));
+            let kind = (protocol, durability);
+            let measure = async |topic: &str| {
+                Ok([bench.tail(topic, kind).await?, bench.start(topic, kind).await?])
+            };
+            let found = bench.target.with_topic(options.partitions, durability, measure).await?;
+            samples.extend(found.map(|found| Sample::new(&found, options.size, &limits)));
         }
         rounds.push(Round { limits, samples });
     }

@@ -72,7 +72,7 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     let ready_ms = target.ready_ms().context("the node is our own")?;
     let span = Duration::from_secs(options.seconds);
     let (bare, bare_cpu) = idle(&target, span).await?;
-    let hot_bare = hot(&target, options, "hot-bare", &clock).await?;
+    let hot_bare = hot(&target, options, &clock).await?;
     // Writing leaves caches behind: what partitions cost is counted in a process without.
     target.restart().await?;
     let (before, _) = idle(&target, SETTLE).await?;
@@ -80,7 +80,7 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     create(&target, options.partitions).await?;
     let created = clock.now() - start;
     let (full, full_cpu) = idle(&target, span).await?;
-    let hot_full = hot(&target, options, "hot-full", &clock).await?;
+    let hot_full = hot(&target, options, &clock).await?;
     let ready_ms_with_partitions = target.restart().await?;
     let (restarted, _) = idle(&target, SETTLE).await?;
     target.close().await?;
@@ -136,27 +136,27 @@ async fn create(target: &Target, partitions: u32) -> anyhow::Result<()> {
 async fn hot(
     target: &Target,
     options: &Options,
-    topic: &str,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(f64, Latency)> {
-    target.create(topic, options.hot, "fsync").await?;
     let size = ByteSize::kib(1);
     let batches =
         Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
     let connections = target.connections(Protocol::Grpc, 1).await?;
     let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);
-    let load = Load {
-        topic: topic.to_owned(),
-        partitions: options.hot,
-        batches: Arc::new(batches),
-        in_flight: 64,
-        rate: None,
-        counted_from,
-        end: counted_from + span,
-        clock: Arc::clone(clock),
+    let measure = async |topic: &str| {
+        let load = Load {
+            topic: topic.to_owned(),
+            partitions: options.hot,
+            batches: Arc::new(batches),
+            in_flight: 64,
+            rate: None,
+            counted_from,
+            end: counted_from + span,
+            clock: Arc::clone(clock),
+        };
+        load::run(&load, connections).await
     };
-    let tally = load::run(&load, connections).await?;
-    target.delete(topic).await?;
+    let tally = target.with_topic(options.hot, "fsync", measure).await?;
     Ok((rate(tally.records, span), Latency::of(&tally.latency)))
 }

@@ -31,11 +31,10 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         let limits = probe::run(options.connections, target.dir(), &clock).await?;
         let mut samples = Vec::new();
         for (protocol, durability) in super::each(options) {
-            let topic = format!("bench-{durability}-{number}");
-            target.create(&topic, options.partitions, durability).await?;
             let kind = (protocol, durability);
-            let measured = sample(&target, options, &topic, kind, &batches, &clock).await?;
-            target.delete(&topic).await?;
+            let measure =
+                async |topic: &str| sample(&target, options, topic, kind, &batches, &clock).await;
+            let measured = target.with_topic(options.partitions, durability, measure).await?;
             samples.push(Sample::new(&measured, options.size, &limits));
         }
         rounds.push(Round { limits, samples });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rafka_core::rng::{self, RngExt as _};
 use rafka_proto::v1::admin_client::AdminClient;
 use rafka_proto::v1::{
     ConfigEntry, CreateTopicsRequest, DeleteTopicsRequest, NewTopic, TopicReference,
@@ -13,7 +14,9 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Protocol, kafka};
 use crate::child::{Node, Spec};
 use crate::cli::Global;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::process::{self, Usage};
+use crate::sdk;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_mins(1);
@@ -40,9 +43,14 @@ struct Own {
 
 impl Target {
     /// The node at --brokers, or else a new one in a directory below `scratch`.
-    pub(super) async fn open(global: &Global, scratch: &std::path::Path) -> anyhow::Result<Self> {
+    pub(super) async fn open(global: &Global, scratch: &std::path::Path) -> Outcome<Self> {
         if let Some(address) = global.brokers.first() {
-            return Ok(Self { address: address.clone(), own: None });
+            let target = Self { address: address.clone(), own: None };
+            let reached = target.connect().await;
+            reached.map_err(|error| {
+                Failure::new(Exit::Unreachable, error).hint(sdk::unreachable(global))
+            })?;
+            return Ok(target);
         }
         let dir = tempfile::Builder::new()
             .prefix("rafka-bench-")
@@ -83,12 +91,7 @@ impl Target {
         if protocol == Protocol::Grpc {
             return self.connect().await.map(Connection::Grpc);
         }
-        let Some(own) = &self.own else {
-            bail!(
-                "Kafka's protocol is measured with a node that is started for the purpose: leave out \
-                 --brokers"
-            );
-        };
+        let own = self.own.as_ref().context("Kafka's protocol needs a node of our own")?;
         let (sender, receiver) = kafka::connect(own.node.ready.kafka).await?;
         Ok(Connection::Kafka(sender, receiver))
     }
@@ -118,6 +121,22 @@ impl Target {
         Ok(connections)
     }
 
+    /// Runs a measurement with a topic of its own, which is gone when that is over.
+    pub(super) async fn with_topic<T>(
+        &self,
+        partitions: u32,
+        durability: &str,
+        measure: impl AsyncFnOnce(&str) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        // What an interrupted run has left is in nobody's way.
+        let name = format!("bench-{durability}-{:08x}", rng::from_system()?.random::<u32>());
+        self.create(&name, partitions, durability).await?;
+        let measured = measure(&name).await;
+        let deleted = self.delete(&name).await;
+        let measured = measured?;
+        deleted.map(|()| measured)
+    }
+
     /// Creates a topic.
     pub(super) async fn create(
         &self,
@@ -142,8 +161,7 @@ impl Target {
         }
     }
 
-    /// Deletes a topic, so that rounds do not fill the disk.
-    pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+    async fn delete(&self, name: &str) -> anyhow::Result<()> {
         let topic = TopicReference { name: name.to_owned(), ..TopicReference::default() };
         let request = DeleteTopicsRequest { topics: vec![topic] };
         let answer = AdminClient::new(self.connect().await?).delete_topics(request).await?;

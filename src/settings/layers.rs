@@ -1,5 +1,6 @@
 //! How settings come together: defaults in code, then the file, then the environment.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -85,14 +86,26 @@ pub(super) fn parse(text: &str) -> Result<Settings, (Option<Location>, String)> 
             }
             other => {
                 let message = serde_saphyr::UserMessageFormatter.format_message(other);
+                let message = clearer(&message);
                 match location.and_then(|at| line(text, at.line())) {
                     Some(line) => format!("{message} in `{line}`"),
-                    None => message.into_owned(),
+                    None => message,
                 }
             }
         };
         (location, message)
     })
+}
+
+/// An address in settings: the standard library only says that it is none.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|error: std::net::AddrParseError| clearer(&error.to_string()))
+}
+
+/// A message of a library, with what it leaves to be guessed.
+fn clearer(message: &str) -> String {
+    let what = "write an IP address and a port, as in 127.0.0.1:9192";
+    message.replace("invalid socket address syntax", what)
 }
 
 /// The line of this number, counted from 1, if it is short enough to be shown.
@@ -124,7 +137,7 @@ fn with_variable(settings: &Settings, name: &str, value: &str) -> Result<Setting
         let mut document = document.clone();
         let pointer = format!("/{}", path.replace('.', "/"));
         *document.pointer_mut(&pointer).expect("the key was found a moment ago") = value;
-        serde_json::from_value::<Settings>(document).map_err(|error| error.to_string())
+        serde_json::from_value::<Settings>(document).map_err(|error| clearer(&error.to_string()))
     };
     // A value is read as YAML reads it, so that numbers and lists can be given; where the key wants
     // text, "12" is text.
@@ -203,6 +216,7 @@ mod tests {
         check("RAFKA__NODE", "x", "unknown key node");
         check("RAFKA__NODE__PORT_OFFSET", "-1", "invalid value");
         check("RAFKA__NODE__ENGINE", "disk", "unknown variant `disk`");
+        check("RAFKA__GRPC__LISTEN", "localhost:9192", "write an IP address and a port");
     }
 
     #[test]
@@ -217,6 +231,9 @@ mod tests {
         check("node:\n  zzz: 1\n", 2, "there are data_dir, engine");
         check("node:\n  port_offset: many\n", 2, "many");
         check("node:\n  engine: disk\n", 2, "disk");
+        check("grpc:\n  listen: localhost:9192\n", 2, "write an IP address and a port");
+        let defaults = "metadata:\n  topic_defaults:\n    retention.ms: 1\n";
+        check(defaults, 3, "did you mean log_retention_ms?");
         check("node:\n  port_offset: 1\n  port_offset: 2\n", 3, "duplicate");
         check("node: [\n", 1, "");
     }

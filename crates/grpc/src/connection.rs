@@ -96,6 +96,8 @@ pub(crate) struct Connection {
     deadline: Pin<Box<Sleep>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     idle_timeout: Duration,
+    /// Whether its first bytes have come.
+    has_begun: bool,
     _place: Admission,
 }
 
@@ -111,6 +113,7 @@ impl Connection {
             deadline: Box::pin(tokio::time::sleep(bounds.handshake_timeout)),
             cut: Box::pin(bounds.cut.clone().cancelled_owned()),
             idle_timeout: bounds.idle_timeout,
+            has_begun: false,
             _place: place,
         }
     }
@@ -160,7 +163,18 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let read_before = buf.filled().len();
         let progress = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = &buf.filled()[read_before..];
+        if !self.has_begun && !read.is_empty() {
+            self.has_begun = true;
+            if let Some(protocol) = foreign(read) {
+                tracing::warn!(
+                    peer = %self.peer,
+                    "a client speaks {protocol} where gRPC is spoken, without TLS"
+                );
+            }
+        }
         self.bounded(cx, progress)
     }
 }
@@ -199,6 +213,22 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// What a connection speaks that begins like this, if it is not HTTP/2.
+fn foreign(beginning: &[u8]) -> Option<&'static str> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    match beginning {
+        [0x16, 0x03, ..] => Some("TLS"),
+        // The length of a request.
+        [0, ..] => Some("Kafka's protocol"),
+        [b'P', b'R', ..] if PREFACE.iter().zip(beginning).all(|(known, read)| known == read) => {
+            None
+        }
+        [b'P'] => None,
+        [b'A'..=b'Z', b'A'..=b'Z', ..] => Some("HTTP/1"),
+        _ => Some("an unknown protocol"),
+    }
+}
+
 /// The connections that a listener accepts and its bounds admit. Does not end.
 pub(crate) fn incoming(
     listener: TcpListener,
@@ -222,4 +252,26 @@ pub(crate) fn incoming(
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_protocols_are_told_by_how_they_begin() {
+        for (beginning, expected) in [
+            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], None),
+            (b"P", None),
+            (b"PRI", None),
+            (b"PRO", Some("HTTP/1")),
+            (b"GET / HTTP/1.1", Some("HTTP/1")),
+            (b"POST / HTTP/1.1", Some("HTTP/1")),
+            (b"\x16\x03\x01", Some("TLS")),
+            (b"\0\0\0\x23\0\x12", Some("Kafka's protocol")),
+            (b"\xff", Some("an unknown protocol")),
+        ] {
+            assert_eq!(foreign(beginning), expected, "{beginning:?}");
+        }
+    }
 }

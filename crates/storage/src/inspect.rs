@@ -58,7 +58,7 @@ pub fn dump(disk: &dyn Disk, path: &Path, out: &mut dyn FnMut(Item)) -> Result<(
         }
         Some(FileKind::Journal) => files::dump_journal(disk, path, out),
         None => {
-            let known = "files are called *.log, *.index, *.wal or manifest.redb";
+            let known = "files are called *.log, *.index, *.wal, manifest.redb or metadata.redb";
             Err(disk::failed("dump", path)(io::Error::new(io::ErrorKind::InvalidInput, known)))
         }
     }

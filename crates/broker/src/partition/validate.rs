@@ -121,10 +121,11 @@ impl Accepted {
 
     fn check(&self, view: &RecordView, index: i32) -> Result<(), Error> {
         if view.offset_delta != index {
-            return Err(invalid(format!("record {index} has offset delta {}", view.offset_delta)));
+            return Err(invalid(format!("{} has offset delta {}", nth(index), view.offset_delta)));
         }
         if self.needs_key && view.key.is_none() {
-            let message = format!("record {index} has no key, which a compacted topic requires");
+            let record = nth(index);
+            let message = format!("{record} has no key, which a compacted topic requires");
             return Err(invalid(message));
         }
         match &self.timestamps {
@@ -138,11 +139,17 @@ impl Accepted {
     }
 }
 
+/// A record of a batch, the other records of which fail with it.
+fn nth(index: i32) -> String {
+    format!("record {index} of the batch (counted from 0)")
+}
+
 fn bad_time(timestamp: Timestamp, index: i32, accepted: &RangeInclusive<Timestamp>) -> Error {
     let (earliest, latest) = (accepted.start(), accepted.end());
     let message = format!(
-        "record {index} has timestamp {timestamp}, accepted are {earliest} to {latest} \
-         (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
+        "{} has timestamp {timestamp}, accepted are {earliest} to {latest} \
+         (message.timestamp.before.max.ms, message.timestamp.after.max.ms)",
+        nth(index)
     );
     Error::new(ErrorCode::InvalidTimestamp, message)
 }

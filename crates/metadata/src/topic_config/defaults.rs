@@ -185,6 +185,13 @@ impl<'de> Deserialize<'de> for TopicDefaults {
 
 fn find_setting(name: &str) -> Result<Key, super::InvalidConfig> {
     let setting = TopicDefaults::setting_name;
+    // Its name in a topic, where most people know it from.
+    if let Ok(key) = super::find(&name.replace('_', "."))
+        && setting(key) != name
+    {
+        let nearest = Some(setting(key));
+        return Err(super::InvalidConfig::UnknownKey { name: name.to_owned(), nearest });
+    }
     Key::ALL
         .iter()
         .copied()

@@ -212,7 +212,8 @@ topic_configs! {
     MinCompactionLagMs "min.compaction.lag.ms" "log.cleaner.min.compaction.lag.ms" AGE, "0",
         "Compaction leaves records alone that are younger than this, in milliseconds.";
     MinInsyncReplicas "min.insync.replicas" "min.insync.replicas" Kind::Int { min: 1, max: i32::MAX }, "1",
-        "With acks=all, a batch is refused while fewer replicas than this are in sync.";
+        "With acks=all, a batch is refused while fewer replicas than this are in sync. A partition that has fewer in all \
+         needs all of them.";
     RetentionBytes "retention.bytes" "log.retention.bytes" OR_NONE, "-1",
         "Under `delete`, the oldest segments go while a partition is larger than this, in bytes. -1: no bound.";
     RetentionMs "retention.ms" "log.retention.ms" OR_NONE, "604800000",

@@ -52,6 +52,7 @@ impl Sender {
             };
             let consequences = self.flights[slot.0].acked(request, stored);
             self.apply(consequences);
+            self.refused_for = None;
             return;
         };
         let said = produced.error.as_ref().map_or("", |error| error.message.as_str());
@@ -61,7 +62,13 @@ impl Sender {
         let flight = &mut self.flights[slot.0];
         let consequences =
             flight.refused(request, &refusal, now, |failures| client.backoff(failures));
-        debug!(partition = %flight.partition(), %code, message, "batch refused");
+        let partition = flight.partition();
+        debug!(%partition, %code, message, "batch refused");
+        // It would be sent again in silence for as long as it may take.
+        let is_waiting = 0 < consequences.retries && !consequences.stale_leader;
+        if is_waiting && self.refused_for.replace(code) != Some(code) {
+            warn!(%partition, %code, message, "a batch is refused, and sent again");
+        }
         if consequences.stale_leader {
             let topic = flight.partition().topic.clone();
             self.wanted.insert(topic);

@@ -191,7 +191,15 @@ impl journal::Sink for Shared {
 
 impl Space {
     pub(super) fn note_free(&self, free: ByteSize) {
-        self.free.store(free.0, Ordering::Relaxed);
+        let reserve = self.reserve;
+        let before = ByteSize(self.free.swap(free.0, Ordering::Relaxed));
+        match (reserve <= before, reserve <= free) {
+            (true, false) => {
+                tracing::warn!(%free, %reserve, "the disk is full, appends are refused");
+            }
+            (false, true) => tracing::info!(%free, %reserve, "the disk has room again"),
+            _ => {}
+        }
     }
 
     pub(super) fn free(&self) -> ByteSize {

@@ -212,7 +212,10 @@ impl Owner {
 
     /// Tells groups of their writes that have ended, in the log's order.
     fn written(&mut self, at: PartitionIndex, number: u64, result: Result<(), Error>) {
-        if let Err(error) = &result {
+        // Storage tells of its own state, once; whoever asked tries again, many times.
+        if let Err(error) = &result
+            && error.code != ErrorCode::KafkaStorageError
+        {
             tracing::warn!(partition = %at, %error, "the log refused a change to a group");
         }
         if let Some(Shard { phase: Phase::Ready(groups), .. }) = self.shards.get_mut(&at) {

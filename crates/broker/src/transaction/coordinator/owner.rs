@@ -311,7 +311,10 @@ impl Owner {
     }
 
     fn written(&mut self, at: PartitionIndex, id: &str, result: Result<(), Error>) {
-        if let Err(error) = &result {
+        // Storage tells of its own state, once; whoever asked tries again, many times.
+        if let Err(error) = &result
+            && error.code != ErrorCode::KafkaStorageError
+        {
             tracing::warn!(partition = %at, %error, "the log refused a change to a transaction");
         }
         let result = result.map_err(|error| refusal(&error));
