@@ -34,9 +34,13 @@ pub(crate) struct Args {
     /// Print a JSON object a line.
     #[arg(short = 'J', long)]
     json: bool,
-    /// Where to begin: beginning, end, an offset that every partition reaches, or -N for the last N records of each partition. A
-    /// group begins where it was; this is for its first time: beginning or end.
-    #[arg(short, long, value_name = "WHERE", default_value = "beginning", allow_hyphen_values = true, value_parser = Start::parse)]
+    /// Where to begin: beginning, end, an offset that every partition reaches, or -N for the last N
+    /// records of each partition. A group begins where it was; this is for its first time: beginning
+    /// or end.
+    #[arg(
+        short, long, value_name = "WHERE", default_value = "beginning", value_parser = Start::parse,
+        allow_hyphen_values = true
+    )]
     offset: Start,
     /// Stop at the end of the topic.
     #[arg(short, long)]
@@ -45,7 +49,10 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
     /// Read this partition only. May be repeated.
-    #[arg(short, long, value_name = "N", conflicts_with = "group")]
+    #[arg(
+        short, long, value_name = "N", conflicts_with = "group",
+        value_parser = clap::value_parser!(i32).range(0..)
+    )]
     partition: Vec<i32>,
     /// Read as a member of this group, and commit what was printed.
     #[arg(short, long, value_name = "GROUP")]

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{Form, Row, print};
+use crate::output::{Form, Row, count, print};
 use crate::sdk;
 
 /// What to do with consumer groups.
@@ -46,9 +46,10 @@ pub(crate) struct Seek {
     #[arg(short, long)]
     topic: String,
     /// Only this partition.
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// Where to: beginning, end, an offset that every partition holds, or the first record at a time as in @1700000000000 (milliseconds).
+    /// Where to: beginning, end, an offset that every partition holds, or the first record at a time
+    /// as in @1700000000000 (milliseconds).
     #[arg(long, value_name = "WHERE", value_parser = Destination::parse)]
     to: Destination,
 }
@@ -143,6 +144,11 @@ async fn seek(admin: &Admin, seek: &Seek, global: &Global) -> Outcome {
         commits.push(OffsetCommit { partition, offset, metadata: String::new() });
     }
     let is_new = match find(admin, &seek.group, global).await {
+        Ok(group) if !group.members.is_empty() => {
+            let members = count(group.members.len() as u64, "member");
+            let message = format!("group {} has {members}: nothing was moved", seek.group);
+            return Err(Failure::message(Exit::Failed, message).hint(sdk::STOP_CONSUMERS));
+        }
         Ok(_) => false,
         Err(failure) if failure.exit == Exit::NotFound => true,
         Err(failure) => return Err(failure),

@@ -329,7 +329,7 @@ fn log_start(data_dir: &Path, started: &Started, took: Duration) {
         clean = started.was_clean,
         batches = started.replayed_batches,
         bytes = started.replayed_bytes.0,
-        elapsed_ms = took.as_millis(),
+        elapsed_ms = (took.as_secs_f64() * 1000.0).round(),
         "storage opened"
     );
 }

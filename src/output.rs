@@ -165,6 +165,9 @@ fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Null => "-".to_owned(),
+        serde_json::Value::Number(number) if number.is_f64() => {
+            format!("{:.2}", number.as_f64().unwrap_or_default())
+        }
         other => other.to_string(),
     }
 }
@@ -182,8 +185,8 @@ mod tests {
             "TOPIC   PARTITIONS\norders  12\na       3\n"
         );
         assert_eq!(
-            fields(&serde_json::json!({"node_id": 0, "rack": null, "state": "ready"})),
-            "node id  0\nrack     -\nstate    ready\n"
+            fields(&serde_json::json!({"node_id": 0, "rack": null, "ready_ms": 12.345_678})),
+            "node id   0\nrack      -\nready ms  12.35\n"
         );
     }
 }

@@ -14,6 +14,9 @@ use crate::exit::{Exit, Failure, Outcome};
 const ATTEMPTS_MAX: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What to do before a group that has members can be moved or deleted.
+pub(crate) const STOP_CONSUMERS: &str = "stop the group's consumers first";
+
 /// The settings of a client that talks to the nodes of --brokers.
 pub(crate) fn settings(global: &Global) -> Settings {
     let mut settings = Settings::new(&global.addresses());
@@ -56,7 +59,7 @@ pub(crate) fn explain(error: Error, global: &Global) -> Failure {
             (Exit::NotFound, Some("`rafka group list` shows the groups there are".to_owned()))
         }
         Some(ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId) => {
-            (Exit::Failed, Some("stop the group's consumers first".to_owned()))
+            (Exit::Failed, Some(STOP_CONSUMERS.to_owned()))
         }
         Some(ErrorCode::InvalidConfig) => {
             (Exit::Failed, Some("docs/reference/topic-configs.md lists the settings".to_owned()))

@@ -149,7 +149,7 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
 fn announce(node: &Node, settings: &Settings, took: Duration, kind: Kind, out: Output) -> Outcome {
     let ready_ms = took.as_secs_f64() * 1000.0;
     let (grpc, kafka, http) = (node.grpc_addr(), node.kafka_addr(), node.http_addr());
-    tracing::info!(%grpc, %kafka, %http, elapsed_ms = ready_ms, "ready");
+    tracing::info!(%grpc, %kafka, %http, elapsed_ms = ready_ms.round(), "ready");
     match out.form {
         Form::Json | Form::Yaml => {
             let ready = Ready { grpc, kafka, http, pid: std::process::id(), ready_ms };

@@ -1,6 +1,6 @@
 //! `rafka topic`: create, list, describe, alter, delete, add partitions.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use rafka_client::admin::{ConfigChange, ConfigDescription, NewTopic, TopicDescription};
 use serde::Serialize;
 
@@ -63,14 +63,15 @@ pub(crate) struct Create {
 
 /// Settings to change.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("changes").required(true).multiple(true)))]
 pub(crate) struct Alter {
     /// The topic's name.
     topic: String,
     /// Set this. May be repeated.
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = pair, required_unless_present = "reset")]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = pair, group = "changes")]
     config: Vec<(String, String)>,
     /// Give this its default again. May be repeated.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", group = "changes")]
     reset: Vec<String>,
 }
 
@@ -94,20 +95,23 @@ pub(crate) async fn run(command: Command, global: &Global) -> Outcome {
         }
         Command::Describe { topic } => describe(&topic, global).await,
         Command::Alter(alter) => {
+            let topic = sdk::topic_name(&alter.topic)?;
             let set = alter.config.into_iter().map(|(key, value)| ConfigChange::Set(key, value));
             let reset = alter.reset.into_iter().map(ConfigChange::Reset);
             let changes: Vec<_> = set.chain(reset).collect();
-            admin.alter_topic_configs(&alter.topic, &changes).await.map_err(explain)?;
-            out.note(format_args!("altered topic {}", alter.topic));
+            admin.alter_topic_configs(topic.as_str(), &changes).await.map_err(explain)?;
+            out.note(format_args!("altered topic {topic}"));
             Ok(())
         }
         Command::Delete { topic } => {
-            admin.delete_topic(&topic).await.map_err(explain)?;
+            let topic = sdk::topic_name(&topic)?;
+            admin.delete_topic(topic.as_str()).await.map_err(explain)?;
             out.note(format_args!("deleted topic {topic}"));
             Ok(())
         }
         Command::AddPartitions { topic, partitions } => {
-            admin.create_partitions(&topic, partitions).await.map_err(explain)?;
+            let topic = sdk::topic_name(&topic)?;
+            admin.create_partitions(topic.as_str(), partitions).await.map_err(explain)?;
             out.note(format_args!("topic {topic} has {partitions} partitions now"));
             Ok(())
         }
@@ -115,7 +119,8 @@ pub(crate) async fn run(command: Command, global: &Global) -> Outcome {
 }
 
 async fn create(create: &Create, global: &Global) -> Outcome {
-    let mut topic = NewTopic::new(&create.topic);
+    let name = sdk::topic_name(&create.topic)?;
+    let mut topic = NewTopic::new(name.as_str());
     if let Some(partitions) = create.partitions {
         if partitions == 0 {
             return Err(Failure::message(Exit::Usage, "--partitions is 0: a topic has at least 1"));
@@ -132,14 +137,14 @@ async fn create(create: &Create, global: &Global) -> Outcome {
     match sdk::admin(global)?.create_topic(&topic).await {
         Ok(created) => {
             let partitions = count(created.partition_count.into(), "partition");
-            out.note(format_args!("created topic {} with {partitions}", create.topic));
+            out.note(format_args!("created topic {name} with {partitions}"));
             Ok(())
         }
         Err(error)
             if create.if_not_exists
                 && error.code() == Some(rafka_core::ErrorCode::TopicAlreadyExists) =>
         {
-            out.note(format_args!("there is a topic {} already", create.topic));
+            out.note(format_args!("there is a topic {name} already"));
             Ok(())
         }
         Err(error) => Err(sdk::explain(error, global)),

@@ -118,12 +118,27 @@ fn line(text: &str, number: u64) -> Option<&str> {
 fn with_env(settings: Settings, env: &[(String, String)]) -> Result<Settings, Error> {
     let mut variables: Vec<_> = env.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
+    let known = known_keys(&settings);
+    if let Some((name, meant)) = env.iter().find_map(|(name, _)| Some((name, meant(name, &known)?)))
+    {
+        let message = format!("write {meant}, with two underscores before each part");
+        return Err(Error::Env { name: name.clone(), message });
+    }
     let mut settings = settings;
     for (name, value) in variables {
         let fail = |message| Error::Env { name: name.clone(), message };
         settings = with_variable(&settings, name, value).map_err(fail)?;
     }
     Ok(settings)
+}
+
+/// The variable that was meant by one that lacks underscores. What orchestrators inject names no
+/// key.
+fn meant(name: &str, known: &[String]) -> Option<String> {
+    let spelt = |text: &str| text.to_lowercase().replace("__", "_").replace('.', "_");
+    let rest = name.strip_prefix("RAFKA_").filter(|_| !name.starts_with(PREFIX))?;
+    let key = known.iter().find(|key| spelt(key) == spelt(rest))?;
+    Some(format!("{PREFIX}{}", key.to_uppercase().replace('.', "__")))
 }
 
 fn with_variable(settings: &Settings, name: &str, value: &str) -> Result<Settings, String> {
@@ -197,6 +212,7 @@ mod tests {
             ("RAFKA__NODE__PORT_OFFSET", "7"),
             ("RAFKA__NODE__ADVERTISE", "12"),
             ("RAFKA_PORT", "tcp://10.0.0.1:9092"),
+            ("RAFKA_GRPC_PORT", "tcp://10.0.0.1:9192"),
             ("PATH", "/bin"),
         ])
         .expect("all are valid");
@@ -214,6 +230,8 @@ mod tests {
         };
         check("RAFKA__NODE__DATADIR", "x", "did you mean node.data_dir?");
         check("RAFKA__NODE", "x", "unknown key node");
+        check("RAFKA_NODE_DATA_DIR", "x", "write RAFKA__NODE__DATA_DIR");
+        check("RAFKA_NODE__DATA_DIR", "x", "write RAFKA__NODE__DATA_DIR");
         check("RAFKA__NODE__PORT_OFFSET", "-1", "invalid value");
         check("RAFKA__NODE__ENGINE", "disk", "unknown variant `disk`");
         check("RAFKA__GRPC__LISTEN", "localhost:9192", "write an IP address and a port");

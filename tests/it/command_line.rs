@@ -1,5 +1,8 @@
 //! What each command does, prints and ends with.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::node::{Node, numbered, rafka};
@@ -94,6 +97,10 @@ fn consuming_begins_and_ends_where_it_is_told_to() {
     check(&["-e", "-o", "-99"], "0 1 2 3 4");
     check(&["-c", "2"], "0 1");
     check(&["-e", "-p", "0", "-c", "1", "-o", "-1"], "4");
+    check(&["-e", "-o", "5"], "");
+    node.run_command(&["consume", "t", "-e", "-o", "6"]).failed(1, &["t/0 ends at offset 5"]);
+    node.run_command(&["consume", "t", "-e", "-p", "1"]).failed(6, &["no partition 1"]);
+    node.run_command(&["consume", "t", "-e", "-p", "-1"]).failed(2, &["-1 is not in 0.."]);
 }
 
 #[test]
@@ -127,6 +134,9 @@ fn groups_remember_can_be_moved_and_deleted() {
     assert_eq!(lag("g"), 10);
     assert_eq!(consume(), 10);
     assert!(node.ok(&["group", "describe", "g"]).contains("Empty"));
+    let behind = node.run_command(&["group", "seek", "g", "-t", "t", "--to", "99"]);
+    behind.failed(1, &["99 is outside", "nothing was moved"]);
+    assert_eq!(lag("g"), 0);
 
     node.ok(&["group", "delete", "g"]);
     node.run_command(&["group", "describe", "g"])
@@ -147,6 +157,33 @@ fn a_member_commits_what_it_printed_and_nothing_beyond_its_count() {
 }
 
 #[test]
+fn a_group_with_members_is_not_moved() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    node.ok_with(&["produce", "t"], "one\n");
+    let mut member = node.command(&["consume", "t", "-g", "g"]);
+    let mut member = member.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let printed = member.stdout.as_mut().expect("it was piped");
+    BufReader::new(printed).read_line(&mut line).expect("it prints text");
+    assert_eq!(line, "one\n");
+    node.run_command(&["group", "seek", "g", "-t", "t", "--to", "end"])
+        .failed(1, &["group g has 1 member", "stop the group's consumers first"]);
+    member.kill().expect("it can be killed");
+    member.wait().expect("it can be waited for");
+}
+
+#[test]
+fn what_nobody_acknowledges_is_not_called_acknowledged() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    let done = crate::node::run(node.command(&["produce", "t", "--acks", "none"]), "a\nb\n");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("2 records sent"), "{done:?}");
+    assert!(!done.stderr.contains("acknowledged"), "{done:?}");
+}
+
+#[test]
 fn produce_ends_badly_unless_every_record_was_acknowledged() {
     let node = Node::start(&[]);
     node.ok(&["topic", "create", "small", "-p", "1", "-c", "max.message.bytes=1000"]);
@@ -163,6 +200,7 @@ fn a_node_that_is_not_there_is_named_with_what_to_do() {
         .failed(4, &["127.0.0.1:1", "hint: does a node speak gRPC", "rafka dev"]);
     rafka(&["topic", "list", "-b", "nonsense"]).failed(2, &["nonsense", "the port is missing"]);
     rafka(&["topic", "frobnicate"]).failed(2, &["frobnicate"]);
+    rafka(&["topic", "alter", "t"]).failed(2, &["--config", "--reset"]);
 }
 
 #[test]
@@ -172,6 +210,15 @@ fn what_needs_no_node_works_without_one() {
         assert!(rafka(&["completions", shell]).ok(shell).contains("add-partitions"), "{shell}");
     }
     assert!(rafka(&["--help"]).ok("help").contains("produce"));
+}
+
+#[test]
+fn a_benchmark_that_cannot_be_run_leaves_nothing_behind() {
+    let node = Node::start(&[]);
+    for protocol in ["kafka", "both"] {
+        node.run_command(&["bench", "produce", "--protocol", protocol]).failed(2, &["--brokers"]);
+    }
+    assert_eq!(json(&node.ok(&["topic", "list", "--output", "json"])), json("[]"));
 }
 
 #[test]
