@@ -214,6 +214,15 @@ pub(crate) enum LogCommand {
         /// The directory.
         dir: PathBuf,
     },
+    /// Give up what only the journal holds, when it is lost or damaged for good.
+    ///
+    /// A node then starts with what the segments hold: all but about the last ten seconds before it
+    /// died. What is left of the journal is set aside as *.wal.abandoned. No node may run in the
+    /// directory.
+    AbandonJournal {
+        /// The directory.
+        dir: PathBuf,
+    },
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) fn run(command: &LogCommand, out: Output) -> Outcome {
     match command {
         LogCommand::Dump { file } => dump(file, out),
         LogCommand::Verify { dir } => verify(dir, out),
+        LogCommand::AbandonJournal { dir } => abandon_journal(dir, out),
     }
 }
 
@@ -43,11 +44,7 @@ fn missing(file: &Path) -> Option<Failure> {
 }
 
 fn verify(dir: &Path, out: Output) -> Outcome {
-    // What cannot be listed at all is a mistake of the caller, not a damaged directory.
-    if !dir.join("manifest.redb").exists() {
-        let missing = format!("{} is no data directory: it has no manifest.redb", dir.display());
-        return Err(Failure::message(Exit::NotFound, missing));
-    }
+    check_is_data_dir(dir)?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let mut printed = Ok(());
     let mut tell = |file: FileReport| {
@@ -67,6 +64,26 @@ fn verify(dir: &Path, out: Output) -> Outcome {
     printed?;
     out.note(format_args!("{} files, {} with data in doubt", report.files, report.unsound));
     if report.unsound == 0 { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
+}
+
+fn abandon_journal(dir: &Path, out: Output) -> Outcome {
+    check_is_data_dir(dir)?;
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let aside = rafka_storage::abandon_journal(&disk, dir).map_err(explain)?;
+    for path in &aside {
+        out.note(format_args!("set aside {}", path.display()));
+    }
+    out.note(format_args!("a node starts in {} with what its segments hold", dir.display()));
+    Ok(())
+}
+
+/// What holds nothing of ours is a mistake of the caller, not a damaged directory.
+fn check_is_data_dir(dir: &Path) -> Outcome {
+    if ["manifest.redb", "journal", "logs"].iter().any(|name| dir.join(name).exists()) {
+        return Ok(());
+    }
+    let missing = format!("{} is no data directory: it has no manifest.redb", dir.display());
+    Err(Failure::message(Exit::NotFound, missing))
 }
 
 /// Prints one thing as a line; a file may hold millions. After a failure nothing more is printed.

@@ -116,10 +116,12 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
         }
         StartError::MetadataMissing { .. }
         | StartError::Storage(
-            rafka_storage::Error::Missing { .. } | rafka_storage::Error::Foreign { .. },
+            rafka_storage::Error::Missing { .. }
+            | rafka_storage::Error::Foreign { .. }
+            | rafka_storage::Error::Mismatched { .. },
         ) => Some(
-            "put the file back from a backup; to give up what the directory holds, start with an empty \
-             --data-dir"
+            "nothing was lost by trying: put back the very file that was there, or the whole directory \
+             from one backup; docs/troubleshooting.md says what else can be done"
                 .to_owned(),
         ),
         StartError::Storage(rafka_storage::Error::Io { cause, .. })

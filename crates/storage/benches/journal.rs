@@ -17,7 +17,7 @@ use rafka_core::compression::Compression;
 use rafka_core::{Batch, SystemClock, Timestamp, rng};
 use rafka_storage::disk::OsDisk;
 use rafka_storage::journal::{
-    DataDir, Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings,
+    DataDir, Driver, Entry, Journal, Reach, Recovery, Sequence, Settings, Sink, Surroundings,
 };
 use rafka_storage::{Durability, Error, LogId};
 use uuid::Uuid;
@@ -113,7 +113,7 @@ impl Lane {
         let recovery = Recovery::scan(
             disk,
             DataDir { path: dir, node: Uuid::nil() },
-            Durability::Fsync,
+            (Durability::Fsync, Reach::UNKNOWN),
             settings,
             &mut |_, _| Ok(()),
         )

@@ -197,7 +197,7 @@ pub enum Error {
         /// The newest version that we know.
         known: u32,
     },
-    /// A file that must be there is missing. Nothing was touched.
+    /// A file that must be there is missing. Nothing was lost by finding out.
     #[error("{path} is missing, although {why}")]
     Missing {
         /// The file, or the directory that holds none of the files that it must hold.
@@ -205,13 +205,21 @@ pub enum Error {
         /// How that is known.
         why: &'static str,
     },
-    /// A file is another node's. Nothing was touched.
-    #[error("{path} belongs to node {node}, the manifest beside it to another")]
+    /// A file is another node's. Nothing was lost by finding out.
+    #[error("{path} belongs to node {node}, the manifest to another")]
     Foreign {
         /// The file.
         path: PathBuf,
         /// Whose it is.
         node: uuid::Uuid,
+    },
+    /// Files of the data directory are of different times. Nothing was lost by finding out.
+    #[error("{path} does not fit the manifest: {what}")]
+    Mismatched {
+        /// The file, or those of a lane of the journal.
+        path: PathBuf,
+        /// How that is known.
+        what: String,
     },
     /// Another process holds the data directory.
     #[error("{0} is in use by another process")]

@@ -6,6 +6,7 @@
 //! durable batch is in the journal or in what the manifest names. A start reads the manifest and
 //! replays the journal, and nothing else.
 
+mod abandon;
 mod append;
 mod change;
 mod clean;
@@ -41,7 +42,7 @@ use self::stats::Counters;
 use crate::Durability;
 use crate::disk::{self, Disk, Lock};
 use crate::journal::{Driver, Journal};
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::per_lane::PerLane;
 use crate::segment::Store;
 use crate::{
@@ -49,6 +50,7 @@ use crate::{
     Observer, ReadError, Recovered, Settings, TimedOffset,
 };
 
+pub use abandon::abandon_journal;
 pub use stats::Stats;
 
 /// What the engine takes from its surroundings.
@@ -131,8 +133,8 @@ struct Maintenance {
     garbage: Vec<(LogId, TopicPartition)>,
     /// Salts of the journals.
     rng: Rng,
-    /// The lanes that the manifest has as in use.
-    in_use: PerLane<bool>,
+    /// What the manifest says of the lanes.
+    lanes: PerLane<manifest::Lane>,
 }
 
 impl FileEngine {

@@ -25,11 +25,11 @@ use std::sync::Arc;
 
 use rafka_core::{Batch, ByteSize, Clock, Offset, Rng};
 
-pub(crate) use files::{exists, files_of};
+pub(crate) use files::{exists, files_of, set_aside};
 
 pub use dump::{Dumped, Found, dump, verify};
 pub use job::WriteJob;
-pub use recovery::{DataDir, Recovery};
+pub use recovery::{DataDir, Reach, Recovery};
 pub use settings::{Mutant, Settings};
 pub use shared::Journal;
 pub use stats::{LATENCY_BOUNDS, Stats};

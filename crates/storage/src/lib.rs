@@ -28,7 +28,7 @@ pub use engine::{
     AppendError, Appended, Bounds, CleanReport, Cleanup, Directory, Durability, Engine, Error,
     LogId, LogSettings, Observer, ReadError, Recovered, TimedOffset,
 };
-pub use file::{FileEngine, Started, Stats, Surroundings};
+pub use file::{FileEngine, Started, Stats, Surroundings, abandon_journal};
 pub use memory::MemoryEngine;
 pub use memory_limit::memory_limit;
 pub use settings::Settings;

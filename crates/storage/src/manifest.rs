@@ -19,7 +19,8 @@ use redb::{Database, StorageBackend};
 use uuid::Uuid;
 
 use crate::disk::{self, Disk, Open};
-use crate::per_lane::PerLane;
+use crate::journal::{Reach, Sequence};
+use crate::per_lane::{LANES, PerLane};
 use crate::redb_backend::DiskBackend;
 use crate::segment::Segment;
 use crate::{Durability, Error, LogId};
@@ -28,7 +29,7 @@ use crate::{Durability, Error, LogId};
 pub(crate) const FILE_NAME: &str = "manifest.redb";
 
 /// The version of tables and values that this build writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// Pages that redb keeps in memory: the whole manifest of some 10 000 logs.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -49,15 +50,26 @@ pub(crate) struct Manifest {
 pub(crate) struct Contents {
     /// The data directory's identity, made at the first start.
     pub(crate) node: Option<Uuid>,
-    /// The lanes of the journal that may hold what nothing else does: those that were begun since
-    /// the last stop that wrote everything out.
-    pub(crate) in_use: PerLane<bool>,
+    /// The lanes of the journal.
+    pub(crate) lanes: PerLane<Lane>,
     /// Above every log id that was ever given.
     pub(crate) log_next: u64,
     /// The logs in ascending order of their ids.
     pub(crate) logs: Vec<Log>,
     /// Logs that were deleted, and whose files may still be there, in ascending order.
     pub(crate) deleted: Vec<(LogId, TopicPartition)>,
+}
+
+/// What a lane of the journal must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Lane {
+    /// Whether it may hold what nothing else does: it was begun since the last stop that wrote
+    /// everything out.
+    pub(crate) in_use: bool,
+    /// The number of the file that it last began with. It never holds older files alone.
+    pub(crate) file: u64,
+    /// Records below this may be gone: checkpoints cover them.
+    pub(crate) released: Sequence,
 }
 
 /// One log.
@@ -138,16 +150,30 @@ pub(crate) enum Change {
     Delete(LogId),
     /// The files of a deleted log are gone.
     Removed(LogId),
-    /// A lane of the journal was begun.
-    InUse(Durability),
-    /// Everything is written out.
-    Clean,
+    /// Replaces what a lane of the journal must hold.
+    Lane(Durability, Lane),
 }
 
 impl Contents {
     /// Whether the last stop wrote everything out, or nothing was ever written.
     pub(crate) fn is_clean(&self) -> bool {
-        self.in_use == PerLane::default()
+        LANES.into_iter().all(|lane| !self.lanes.of(lane).in_use)
+    }
+
+    /// How far the journal of this directory reaches.
+    pub(crate) fn reach(&self, lane: Durability) -> Reach {
+        let covered = self.logs.iter().map(|log| log.checkpoint.covered.of(lane)).max();
+        // What was buffered only, a power cut may have taken.
+        let synced = covered.filter(|_| lane == Durability::Fsync).unwrap_or(0);
+        self.lanes.of(lane).reach(Sequence(synced), LogId(self.log_next))
+    }
+}
+
+impl Lane {
+    /// How far a lane reaches of which records below `durable` were synced.
+    pub(crate) fn reach(self, durable: Sequence, log_next: LogId) -> Reach {
+        let Self { in_use, file, released } = self;
+        Reach { released, in_use, durable, file, log_next }
     }
 }
 
@@ -297,9 +323,7 @@ fn failed<'a, E: Into<redb::Error>>(
     path: &'a Path,
 ) -> impl Fn(E) -> Error + use<'a, E> {
     move |error| match error.into() {
-        redb::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => {
-            corrupt(path, cause.to_string())
-        }
+        redb::Error::Io(cause) if is_damage(cause.kind()) => corrupt(path, cause.to_string()),
         redb::Error::Io(cause) => disk::failed(verb, path)(cause),
         redb::Error::Corrupted(what) => corrupt(path, what),
         redb::Error::UpgradeRequired(found) => {
@@ -307,4 +331,10 @@ fn failed<'a, E: Into<redb::Error>>(
         }
         other => disk::failed(verb, path)(io::Error::other(other.to_string())),
     }
+}
+
+/// What a file and redb's memory say of one that is cut off, or no database.
+fn is_damage(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(kind, InvalidData | InvalidInput | UnexpectedEof)
 }

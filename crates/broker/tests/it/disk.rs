@@ -263,30 +263,3 @@ async fn a_node_starts_on_a_disk_that_is_full() {
     node.engine.step();
     assert_eq!(produce(&node, &topic, numbered_large(&node, next)).await, Ok(taken));
 }
-
-#[tokio::test]
-async fn a_lost_manifest_is_refused_and_costs_nothing_once_it_is_back() {
-    for flushed in [false, true] {
-        let node = Node::new(small()).await;
-        let topic = node.create_topic("orders", 1, &[]).await;
-        for value in 0..20_u8 {
-            produced(&node, &topic, &[b'a' + value; 1000]).await;
-        }
-        if flushed {
-            node.engine.flush().expect("the disk works");
-        }
-        let acked = read_all(&node, &topic, 0).await;
-        node.place.disk.kill();
-        let ground = node.bury().await;
-        let manifest = PathBuf::from(DIR).join("manifest.redb");
-        let content = ground.disk.contents(&manifest);
-        ground.disk.remove(&manifest).expect("it was there");
-        for _ in 0..3 {
-            assert!(ground.start().await.is_err(), "flushed: {flushed}");
-        }
-        ground.disk.put(&manifest, &content);
-        let node = ground.start().await.expect("it is whole again");
-        assert_eq!(read_all(&node, &topic, 0).await, acked, "flushed: {flushed}");
-        node.bury().await;
-    }
-}

@@ -42,25 +42,25 @@ impl Inner {
         self.flush_logs(&self.dirty_logs())
     }
 
-    /// Writes out what is durable of these logs.
+    /// Writes out what is durable of these logs, and gives back what the journals hold for nobody.
     ///
     /// # Errors
     /// If the disk is full: then some logs may have been written, and the others wait. After any
     /// other failure nothing is written any more.
     pub(super) fn flush_logs(&self, logs: &[Arc<Log>]) -> Result<(), Error> {
-        let _maintenance = self.maintenance.lock();
+        let mut maintenance = self.maintenance.lock();
         self.shared.check_alive()?;
         let works: Vec<Work> = logs.iter().filter_map(Work::take).collect();
-        if works.is_empty() {
-            return Ok(());
-        }
+        let written = if works.is_empty() { Ok(()) } else { self.write_works(works) };
+        // Also on a full disk: it may have taken some of them.
+        if self.shared.is_alive() { written.and(self.release(&mut maintenance)) } else { written }
+    }
+
+    fn write_works(&self, works: Vec<Work>) -> Result<(), Error> {
         Counters::add(&self.counters.flushes, 1);
-        let result = self.write_and_commit(works);
-        self.release();
-        if result.is_ok() {
-            self.counters.is_put_off.store(false, Ordering::Relaxed);
-        }
-        result.inspect_err(|error| self.judge(error))
+        self.write_and_commit(works).inspect_err(|error| self.judge(error))?;
+        self.counters.is_put_off.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     fn write_and_commit(&self, works: Vec<Work>) -> Result<(), Error> {

@@ -71,7 +71,7 @@ impl Inner {
     pub(super) fn tick(&self) {
         self.look_at_space();
         let due = self.due_logs();
-        if !due.is_empty() && self.shared.is_alive() {
+        if self.shared.is_alive() {
             // What it means was judged where it happened, and what was not written stays due.
             self.flush_logs(&due).ok();
         }

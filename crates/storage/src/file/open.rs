@@ -11,7 +11,7 @@ use rafka_core::rng::{self, RngExt as _};
 use super::log::{Log, State};
 use super::{Inner, Maintenance};
 use crate::journal::{self, DataDir, Recovery, Sequence};
-use crate::manifest::Change;
+use crate::manifest::{self, Change};
 use crate::{Durability, Error, LogId, LogSettings, Recovered};
 
 impl Inner {
@@ -104,7 +104,8 @@ impl Inner {
         let settings = self.settings.journal.clone();
         let disk = Arc::clone(&self.disk);
         let dir = self.data_dir();
-        let recovery = Recovery::scan(disk, dir, lane, settings, &mut |_, _| Ok(()))?;
+        let reach = maintenance.lanes.of(lane).reach(Sequence(0), LogId(maintenance.log_next));
+        let recovery = Recovery::scan(disk, dir, (lane, reach), settings, &mut |_, _| Ok(()))?;
         self.start_journal(&mut maintenance, lane, recovery)
     }
 
@@ -131,15 +132,31 @@ impl Inner {
             rng: rng::from_seed(maintenance.rng.random()),
             driver: self.driver,
         };
+        let mut known = *maintenance.lanes.of(lane);
+        // Of a lane without records the next one is the first, and a checkpoint may be far ahead.
+        if recovery.begin().is_none() && known.released.max(Sequence::FIRST) < first {
+            known.released = first;
+            self.note_lane(maintenance, lane, known)?;
+        }
         self.shared.lanes.of(lane).note_reported(first);
         let sink = Arc::clone(&self.shared) as Arc<dyn journal::Sink>;
         let journal = recovery.start(first, sink, surroundings)?;
-        if !maintenance.in_use.of(lane) {
-            self.commit(&[Change::InUse(lane)])?;
-            *maintenance.in_use.of_mut(lane) = true;
-        }
+        let known = manifest::Lane { in_use: true, file: journal.file(), ..known };
+        self.note_lane(maintenance, lane, known)?;
         let is_fresh = self.journals.of(lane).set(journal).is_ok();
         assert!(is_fresh, "a lane begins once, with the maintenance lock held");
+        Ok(())
+    }
+
+    /// Makes durable what a lane must hold from now on.
+    pub(super) fn note_lane(
+        &self,
+        maintenance: &mut Maintenance,
+        lane: Durability,
+        known: manifest::Lane,
+    ) -> Result<(), Error> {
+        self.commit(&[Change::Lane(lane, known)])?;
+        *maintenance.lanes.of_mut(lane) = known;
         Ok(())
     }
 }

@@ -6,6 +6,8 @@ use rafka_core::{Batch, ByteSize, Offset, Timestamp};
 
 use super::Inner;
 use super::log::{Log, Phase};
+use super::write;
+use crate::engine::full_message;
 use crate::segment::{Segment, Wanted};
 use crate::sidecar::Key;
 use crate::tail::{self, Taken};
@@ -84,7 +86,7 @@ impl Inner {
                 range.from = from;
                 continue;
             }
-            read?;
+            read.map_err(|error| found.explain(range.from, error))?;
             let end = found.segment.end.min(found.readable);
             if !batches.is_empty() || range.below <= end {
                 self.keep(&log, found.generation, &batches);
@@ -168,7 +170,8 @@ impl Inner {
                 cursor = None;
                 continue;
             }
-            if let Some(record) = result?.filter(|record| record.offset < until) {
+            let result = result.map_err(|error| found.explain(from, error))?;
+            if let Some(record) = result.filter(|record| record.offset < until) {
                 return Ok(Some(record));
             }
             let end = found.segment.end.min(found.readable);
@@ -221,6 +224,18 @@ impl Found {
     ) -> Option<Self> {
         let segment = state.segment_from(from, fits)?.clone();
         Some(Self { segment, generation: state.generation, readable: state.in_segments() })
+    }
+
+    /// A segment whose file is gone, or cut to less than its head, is damage like any other: its
+    /// readers learn where they may go on.
+    fn explain(&self, offset: Offset, error: ReadError) -> ReadError {
+        match error {
+            ReadError::Failed(error) if write::is_damage(&error) => {
+                tracing::error!(error = full_message(&error), "a segment is lost");
+                ReadError::Damaged { offset, next: self.segment.end.min(self.readable) }
+            }
+            error => error,
+        }
     }
 
     /// Whether the log has been neither cut nor cleaned where the segment is.

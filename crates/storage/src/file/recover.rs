@@ -15,13 +15,16 @@ use super::shared::Shared;
 use super::stats::Counters;
 use super::{Inner, Maintenance, Started, Surroundings};
 use crate::disk::{self, Lock, Open};
-use crate::journal::{self, Entry, Recovery, Sequence};
+use crate::journal::{self, Entry, Reach, Recovery, Sequence};
 use crate::manifest::{self, Change, Contents, Manifest};
-use crate::per_lane::LANES;
+use crate::per_lane::{LANES, PerLane};
 use crate::segment::Store;
 use crate::sidecar::Sidecar;
 use crate::tail::weight;
 use crate::{Durability, Error, LogId, Settings};
+
+/// The directory of the logs, in the data directory.
+const LOGS: &str = "logs";
 
 /// While replaying, memory is flushed from this share of the budget (a quarter) on.
 const REPLAY_SHARE: u64 = 4;
@@ -41,8 +44,8 @@ pub(super) fn recover(
     let Surroundings { disk, clock, mut rng, observer, driver } = surroundings;
     let lock = claim(&*disk, dir)?;
     // Before the first segment, whose writer syncs all names from this directory on.
-    let logs = dir.join("logs");
-    check_manifest(&*disk, dir, &logs)?;
+    let logs = dir.join(LOGS);
+    check_manifest(&*disk, dir)?;
     disk.create_dir_all(&logs).map_err(disk::failed("create", &logs))?;
     disk.sync_dir(dir).map_err(disk::failed("sync", dir))?;
     let manifest = Manifest::open(Arc::clone(&disk), dir)?;
@@ -53,7 +56,9 @@ pub(super) fn recover(
     let shared = Arc::new(Shared::new(clock, observer, sidecar, settings.disk_reserve_bytes));
     let garbage = contents.deleted.clone();
     let maintenance =
-        Maintenance { log_next: contents.log_next, garbage, rng, in_use: contents.in_use };
+        Maintenance { log_next: contents.log_next, garbage, rng, lanes: contents.lanes };
+    let reach =
+        PerLane { fsync: contents.reach(Durability::Fsync), os: contents.reach(Durability::Os) };
     restore(&shared, contents);
     let handles_max = usize::try_from(settings.open_files_max).expect("validated");
     let inner = Inner {
@@ -74,7 +79,7 @@ pub(super) fn recover(
         lock: Mutex::new(Some(lock)),
     };
     inner.look_at_space();
-    let replayed = inner.replay()?;
+    let replayed = inner.replay(&reach)?;
     let logs = inner.shared.logs.read().by_id.len();
     let started = Started {
         node,
@@ -88,7 +93,7 @@ pub(super) fn recover(
 }
 
 /// Makes the directory ours.
-fn claim(disk: &dyn disk::Disk, dir: &Path) -> Result<Lock, Error> {
+pub(super) fn claim(disk: &dyn disk::Disk, dir: &Path) -> Result<Lock, Error> {
     disk.create_dir_all(dir).map_err(disk::failed("create", dir))?;
     // Its own name, if it is new. The root has none.
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -102,14 +107,16 @@ fn claim(disk: &dyn disk::Disk, dir: &Path) -> Result<Lock, Error> {
 }
 
 /// Refuses a directory that has lost its manifest: a new one would make nobody's what is there.
-fn check_manifest(disk: &dyn disk::Disk, dir: &Path, logs: &Path) -> Result<(), Error> {
+pub(super) fn check_manifest(disk: &dyn disk::Disk, dir: &Path) -> Result<(), Error> {
     let path = dir.join(manifest::FILE_NAME);
     match disk.open(&path, Open::READ) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         // Whatever else is wrong with it shows when it is used.
         Ok(_) | Err(_) => return Ok(()),
     }
-    let holds_logs = !disk::names_in(disk, logs)?.is_empty();
+    // A volume that is mounted there may bring names of its own, `lost+found` say.
+    let is_topic = |name: &String| Uuid::parse_str(name).is_ok();
+    let holds_logs = disk::names_in(disk, &dir.join(LOGS))?.iter().any(is_topic);
     if holds_logs || journal::exists(disk, dir)? {
         return Err(Error::Missing { path, why: "the directory holds logs or a journal" });
     }
@@ -139,11 +146,12 @@ fn restore(shared: &Shared, contents: Contents) {
 impl Inner {
     /// Replays both lanes, and then starts their journals: a lane that is refused costs the other
     /// nothing.
-    fn replay(&self) -> Result<Replayed, Error> {
+    fn replay(&self, reach: &PerLane<Reach>) -> Result<Replayed, Error> {
         let mut replayed = Replayed::default();
         let mut found = Vec::new();
         for lane in LANES {
-            found.push((lane, self.replay_lane(lane, &mut replayed)?));
+            let reach = *reach.of(lane);
+            found.push((lane, self.replay_lane(lane, reach, &mut replayed)?));
         }
         for (lane, recovery) in found {
             // The usual lane is always there; the other one costs files, and few use it.
@@ -155,11 +163,19 @@ impl Inner {
         for log in self.shared.logs.read().by_id.values() {
             log.state.lock().end_replay();
         }
-        self.release();
-        Ok(replayed)
+        match self.release(&mut self.maintenance.lock()) {
+            // A node with a full disk should serve what it has.
+            Err(error) if !error.is_disk_full() => Err(error),
+            Ok(()) | Err(_) => Ok(replayed),
+        }
     }
 
-    fn replay_lane(&self, lane: Durability, replayed: &mut Replayed) -> Result<Recovery, Error> {
+    fn replay_lane(
+        &self,
+        lane: Durability,
+        reach: Reach,
+        replayed: &mut Replayed,
+    ) -> Result<Recovery, Error> {
         // When they were appended is not known; that they are young keeps them longest.
         let now = self.shared.clock.timestamp();
         let mut replay = |sequence, entry| match entry {
@@ -175,8 +191,8 @@ impl Inner {
             }
         };
         let (disk, settings) = (Arc::clone(&self.disk), self.settings.journal.clone());
-        let recovery = Recovery::scan(disk, self.data_dir(), lane, settings, &mut replay)?;
-        if recovery.is_bare() && *self.maintenance.lock().in_use.of(lane) {
+        let recovery = Recovery::scan(disk, self.data_dir(), (lane, reach), settings, &mut replay)?;
+        if recovery.is_bare() && self.maintenance.lock().lanes.of(lane).in_use {
             let path = journal::files_of(&self.dir, lane);
             return Err(Error::Missing { path, why: "the last stop did not write everything out" });
         }

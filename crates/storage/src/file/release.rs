@@ -2,21 +2,31 @@
 
 use std::sync::Arc;
 
-use super::Inner;
 use super::log::Log;
-use crate::Durability;
+use super::{Inner, Maintenance};
 use crate::journal::Sequence;
+use crate::manifest;
 use crate::per_lane::LANES;
+use crate::{Durability, Error};
 
 impl Inner {
-    /// Releases what the journals hold and no log needs. The maintenance lock is held, so that
+    /// Releases what the journals hold and no log needs, if that gives a file back: the manifest
+    /// says so first, and a journal that begins later does not belong to it. With the maintenance lock
     /// nobody moves a log from the list while it is read.
-    pub(super) fn release(&self) {
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub(super) fn release(&self, maintenance: &mut Maintenance) -> Result<(), Error> {
         for lane in LANES {
-            if let Some(journal) = self.journals.of(lane).get() {
-                journal.release(self.uncovered(lane));
+            let Some(journal) = self.journals.of(lane).get() else { continue };
+            let below = self.uncovered(lane);
+            if journal.frees(below) {
+                let known = manifest::Lane { released: below, ..*maintenance.lanes.of(lane) };
+                self.note_lane(maintenance, lane, known)?;
+                journal.release(below);
             }
         }
+        Ok(())
     }
 
     /// The first record of a lane that a restart would need.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Inner;
 use crate::Error;
 use crate::journal::Driver;
-use crate::manifest::Change;
+use crate::manifest;
 use crate::per_lane::LANES;
 
 /// How often the last round is repeated for what became durable meanwhile.
@@ -28,14 +28,14 @@ impl Inner {
                 result = result.and(journal.stop());
             }
         }
-        let _maintenance = self.maintenance.lock();
+        result = result.and_then(|()| self.note_clean_stop());
         self.manifest.close();
         // Nothing writes any more.
         drop(self.lock.lock().take());
         result
     }
 
-    /// Flushes everything and marks the directory clean.
+    /// Flushes everything, unless appends go on.
     fn write_out(&self) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             // First what is durable: the journal may wait for the files that this releases.
@@ -52,13 +52,26 @@ impl Inner {
             }
             self.flush_all()?;
             if self.dirty_logs().is_empty() {
-                let _maintenance = self.maintenance.lock();
-                self.shared.check_alive()?;
-                return self.commit(&[Change::Clean]);
+                return self.shared.check_alive();
             }
         }
         // Appends go on. What they leave is in the journal.
         tracing::warn!("storage was stopped under load, the next start replays its journal");
+        Ok(())
+    }
+
+    /// Says that nobody needs the journals, if so. Nothing is appended any more.
+    fn note_clean_stop(&self) -> Result<(), Error> {
+        let mut maintenance = self.maintenance.lock();
+        if !self.dirty_logs().is_empty() {
+            return Ok(());
+        }
+        for lane in LANES {
+            let known = *maintenance.lanes.of(lane);
+            if known.in_use {
+                self.note_lane(&mut maintenance, lane, manifest::Lane { in_use: false, ..known })?;
+            }
+        }
         Ok(())
     }
 }

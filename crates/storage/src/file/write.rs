@@ -133,15 +133,18 @@ impl Target<'_> {
 }
 
 /// Whether a file is not what it was when the manifest named it.
-fn is_damage(error: &Error) -> bool {
+pub(super) fn is_damage(error: &Error) -> bool {
     match error {
         Error::Corrupt { .. } | Error::UnknownVersion { .. } => true,
-        Error::Io { cause, .. } => cause.kind() == io::ErrorKind::NotFound,
+        Error::Io { cause, .. } => {
+            matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+        }
         Error::UnknownLog(_)
         | Error::Truncating(_)
         | Error::Missing { .. }
         | Error::Foreign { .. }
         | Error::Locked(_)
+        | Error::Mismatched { .. }
         | Error::Dead(_) => false,
     }
 }

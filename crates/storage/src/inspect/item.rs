@@ -11,7 +11,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::Durability;
-use crate::manifest::{Contents, Log};
+use crate::manifest::{self, Contents, Log};
+use crate::per_lane::LANES;
 use crate::segment::Segment;
 use crate::segment::format::Identity;
 
@@ -86,6 +87,17 @@ pub enum Item {
         clean: bool,
         /// The id that the next log will get, or a higher one.
         log_next: u64,
+    },
+    /// What the manifest says of a lane of the journal.
+    Lane {
+        /// Which.
+        lane: Durability,
+        /// Whether it may hold what nothing else does.
+        in_use: bool,
+        /// The number of the file that it last began with.
+        file: u64,
+        /// Records below this may be gone.
+        released: u64,
     },
     /// What the manifest says of a log.
     Log {
@@ -221,6 +233,11 @@ impl fmt::Display for Item {
                 let node = node.map_or("none yet".to_owned(), |node| node.to_string());
                 let stop = if *clean { "clean" } else { "not clean" };
                 write!(f, "manifest of node {node}, {stop}, next log {log_next}")
+            }
+            Self::Lane { lane, in_use, file, released } => {
+                let (lane, needed) = (lane.name(), if *in_use { "in use" } else { "not needed" });
+                write!(f, "journal {lane}: {needed}, began with file {file}")?;
+                write!(f, ", released below {released}")
             }
             Self::Log { log, topic, partition, start, end, .. } => {
                 write!(f, "log {log}: {topic}/{partition} offsets {start}..{end}")?;
@@ -361,7 +378,7 @@ impl Item {
 pub(super) fn of_manifest(
     (contents, producers): &(Contents, Vec<ProducerTable>),
 ) -> impl Iterator<Item = Item> {
-    let Contents { node, in_use: _, log_next, logs, deleted } = contents;
+    let Contents { node, lanes, log_next, logs, deleted } = contents;
     let head = Item::Manifest { node: *node, clean: contents.is_clean(), log_next: *log_next };
     let logs = logs.iter().zip(producers).flat_map(|(log, producers)| {
         let segments = log.checkpoint.segments.iter().map(Item::of_segment);
@@ -372,5 +389,9 @@ pub(super) fn of_manifest(
         topic: name.topic,
         partition: name.partition,
     });
-    std::iter::once(head).chain(logs).chain(deleted)
+    let lanes = LANES.map(|lane| {
+        let manifest::Lane { in_use, file, released } = *lanes.of(lane);
+        Item::Lane { lane, in_use, file, released: released.0 }
+    });
+    std::iter::once(head).chain(lanes).chain(logs).chain(deleted)
 }

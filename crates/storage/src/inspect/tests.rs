@@ -11,7 +11,9 @@ use crate::journal::Driver;
 use crate::manifest::{Change, Checkpoint, Manifest};
 use crate::segment::Segment;
 use crate::segment::testing::{self, DATA_DIR, file, log_name};
-use crate::{Engine as _, FileEngine, LogId, LogSettings, Observer, Settings, Surroundings};
+use crate::{
+    Durability, Engine as _, FileEngine, LogId, LogSettings, Observer, Settings, Surroundings,
+};
 
 /// A data directory with one segment of 60 batches.
 fn data_dir() -> (FaultyDisk, Segment) {
@@ -62,7 +64,13 @@ fn a_dump_shows_everything_that_a_file_holds() {
     let manifest = items(&disk, &manifest_path());
     assert!(matches!(
         &manifest[..],
-        [Item::Manifest { log_next: 8, .. }, Item::Log { log: 7, .. }, Item::LogSegment { .. }]
+        [
+            Item::Manifest { log_next: 8, .. },
+            Item::Lane { lane: Durability::Fsync, .. },
+            Item::Lane { lane: Durability::Os, .. },
+            Item::Log { log: 7, .. },
+            Item::LogSegment { .. }
+        ]
     ));
     for item in log.iter().chain(&index).chain(&manifest) {
         assert!(!is_damage(&item));

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Item, files, read_file};
 use crate::disk::{self, Disk, File, Open};
+use crate::journal::Reach;
 use crate::manifest::Contents;
 use crate::segment::store::{self, Kind};
 use crate::segment::{Segment, Store};
@@ -69,6 +70,10 @@ impl Verdict {
             Error::UnknownVersion { found, known, .. } => {
                 Self::UnknownVersion { found: *found, known: *known }
             }
+            Error::Foreign { node, .. } => {
+                Self::Damaged { places: vec![(0, format!("it belongs to node {node}"))] }
+            }
+            Error::Mismatched { what, .. } => Self::Damaged { places: vec![(0, what.clone())] },
             Error::Io { cause, .. } => Self::Unreadable { error: cause.to_string() },
             other => Self::Unreadable { error: other.to_string() },
         }
@@ -81,7 +86,7 @@ impl Verdict {
     }
 }
 
-/// A file, or the journal as a whole, and how it was found.
+/// A file, or all files of a lane of the journal, and how it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileReport {
     /// The file.
@@ -175,13 +180,15 @@ fn verify_journal(
     found: &mut impl FnMut(PathBuf, Verdict),
 ) {
     let owner = manifest.and_then(|contents| contents.node);
-    let lanes = match journal::verify(disk, data_dir, owner) {
+    let reach = |lane| manifest.map_or(Reach::UNKNOWN, |contents| contents.reach(lane));
+    let lanes = match journal::verify(disk, data_dir, owner, &reach) {
         Ok(lanes) => lanes,
         Err(error) => {
             let path = match &error {
                 Error::Corrupt { path, .. }
                 | Error::UnknownVersion { path, .. }
                 | Error::Foreign { path, .. }
+                | Error::Mismatched { path, .. }
                 | Error::Io { path, .. } => path.clone(),
                 _ => data_dir.to_owned(),
             };
@@ -189,7 +196,7 @@ fn verify_journal(
         }
     };
     for journal::Found { lane, files, records, end } in lanes {
-        let is_in_use = manifest.is_some_and(|contents| *contents.in_use.of(lane));
+        let is_in_use = manifest.is_some_and(|contents| contents.lanes.of(lane).in_use);
         let verdict = match (files, is_in_use) {
             (0, false) => continue,
             (0, true) => Verdict::missing("the last stop did not write everything out"),

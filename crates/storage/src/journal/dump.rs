@@ -9,7 +9,7 @@ use super::files::{DIRECTORY, Files};
 use super::format::{BLOCK, FileHeader, Kind, Start};
 use super::reader::{Reader, corrupt};
 use super::survey::Survey;
-use super::{Entry, Sequence, Settings};
+use super::{Entry, Reach, Sequence, Settings};
 use crate::disk::Disk;
 use crate::{Durability, Error, LogId};
 
@@ -110,8 +110,8 @@ pub struct Found {
     pub end: Sequence,
 }
 
-/// Checks both lanes of the journal in `data_dir`, as a start would, and that it is
-/// `owner`'s, if that is known. Changes nothing.
+/// Checks both lanes of the journal in `data_dir`, as a start would, that it is `owner`'s, if that
+/// is known, and that the lanes reach as far as `reach` says. Changes nothing.
 ///
 /// # Errors
 /// What a start would stop at.
@@ -119,6 +119,7 @@ pub fn verify(
     disk: &Arc<dyn Disk>,
     data_dir: &Path,
     owner: Option<Uuid>,
+    reach: &dyn Fn(Durability) -> Reach,
 ) -> Result<[Found; 2], Error> {
     let check = |lane| {
         let files = Files {
@@ -129,7 +130,7 @@ pub fn verify(
             owner,
         };
         let mut records = 0;
-        let survey = Survey::of(&files, &mut |_, _| {
+        let survey = Survey::of(&files, reach(lane), &mut |_, _| {
             records += 1;
             Ok(())
         })?;

@@ -27,9 +27,30 @@ pub(crate) fn exists(disk: &dyn Disk, data_dir: &Path) -> Result<bool, Error> {
     Ok(names.iter().any(|name| matches!(Name::parse(name), Some((_, Name::Wal(_))))))
 }
 
+/// Gives the files of both lanes names that nobody reads, durably. Returns these.
+pub(crate) fn set_aside(disk: &dyn Disk, data_dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let directory = data_dir.join(DIRECTORY);
+    let mut aside = Vec::new();
+    for name in disk::names_in(disk, &directory)? {
+        if matches!(Name::parse(&name), Some((_, Name::Wal(_)))) {
+            let (path, new) = (directory.join(&name), directory.join(name + ".abandoned"));
+            disk.rename(&path, &new).map_err(disk::failed("rename", &path))?;
+            aside.push(new);
+        }
+    }
+    if !aside.is_empty() {
+        disk.sync_dir(&directory).map_err(disk::failed("sync", &directory))?;
+    }
+    Ok(aside)
+}
+
 /// The files of a lane, as people write it.
 pub(crate) fn files_of(data_dir: &Path, lane: Durability) -> PathBuf {
-    data_dir.join(DIRECTORY).join(format!("{}-*.wal", lane.name()))
+    any_wal(&data_dir.join(DIRECTORY), lane)
+}
+
+fn any_wal(directory: &Path, lane: Durability) -> PathBuf {
+    directory.join(format!("{}-*.wal", lane.name()))
 }
 
 /// The directory of the journal, seen from one lane.
@@ -78,6 +99,11 @@ impl Name {
 impl Files {
     pub(super) fn wal(&self, number: u64) -> PathBuf {
         self.path(number, "wal")
+    }
+
+    /// All of them, as people write it.
+    pub(super) fn any_wal(&self) -> PathBuf {
+        any_wal(&self.directory, self.lane)
     }
 
     fn spare(&self, number: u64) -> PathBuf {

@@ -15,7 +15,7 @@ use super::space::{Armed, Inventory, Live, Space, first_capacity};
 use super::survey::{Replay, Survey};
 use super::{Mutant, Sequence, Settings, Sink, Surroundings};
 use crate::disk::{self, Disk};
-use crate::{Durability, Error};
+use crate::{Durability, Error, LogId};
 
 /// A data directory, and whose it is.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,70 @@ pub struct DataDir<'a> {
     pub path: &'a Path,
     /// The identity that its files carry.
     pub node: Uuid,
+}
+
+/// What is known elsewhere of the records of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Records below this may be gone, all others are to be there.
+    pub released: Sequence,
+    /// Whether the lane is needed at all. If not, it may end anywhere.
+    pub in_use: bool,
+    /// Records below this were there.
+    pub durable: Sequence,
+    /// The number of a file that was there. At least one that is as new is to be there.
+    pub file: u64,
+    /// Logs from this id on were never made.
+    pub log_next: LogId,
+}
+
+impl Reach {
+    /// Nothing is known: whatever is found will do.
+    pub const UNKNOWN: Self = Self {
+        released: Sequence(u64::MAX),
+        in_use: false,
+        durable: Sequence(0),
+        file: 0,
+        log_next: LogId(u64::MAX),
+    };
+
+    /// That what is found begins early enough.
+    pub(super) fn check_begin(self, begin: Sequence, path: &Path) -> Result<(), Error> {
+        if begin <= self.released.max(Sequence::FIRST) {
+            return Ok(());
+        }
+        let what =
+            format!("record {begin} is the first, and those from {} on are needed", self.released);
+        Err(Error::Mismatched { path: path.to_owned(), what })
+    }
+
+    /// That a record can be of this log.
+    pub(super) fn check_log(
+        self,
+        sequence: Sequence,
+        log: LogId,
+        path: &Path,
+    ) -> Result<(), Error> {
+        if log < self.log_next {
+            return Ok(());
+        }
+        let what = format!("record {sequence} is of log {log}, which was never made");
+        Err(Error::Mismatched { path: path.to_owned(), what })
+    }
+
+    /// That what is found ends late enough.
+    pub(super) fn check_end(self, end: Sequence, file: u64, path: &Path) -> Result<(), Error> {
+        let what = if !self.in_use {
+            return Ok(());
+        } else if file < self.file {
+            format!("file {file} is the newest, and {} or a later one is needed", self.file)
+        } else if end < self.durable {
+            format!("it ends before record {end}, and those below {} were there", self.durable)
+        } else {
+            return Ok(());
+        };
+        Err(Error::Mismatched { path: path.to_owned(), what })
+    }
 }
 
 /// What was found in a lane.
@@ -44,12 +108,13 @@ impl Recovery {
     /// returns, everything replayed is durable, whatever the state of the page cache was.
     ///
     /// # Errors
-    /// If the files cannot be read, are damaged where they were durable, have an unknown version, or
-    /// are another node's; or what `replay` returns. Some entries may have been replayed by then. No file is changed.
+    /// If the files cannot be read, are damaged where they were durable, have an unknown version, are
+    /// another node's, or do not reach as far as `reach` says; or what `replay` returns. Some entries
+    /// may have been replayed by then, but none of files that begin too late. No file is changed.
     pub fn scan(
         disk: Arc<dyn Disk>,
         DataDir { path: dir, node }: DataDir<'_>,
-        lane: Durability,
+        (lane, reach): (Durability, Reach),
         settings: Settings,
         replay: &mut Replay<'_>,
     ) -> Result<Self, Error> {
@@ -64,7 +129,7 @@ impl Recovery {
                 spares.push(Spare { number, capacity: files.measure(number)? });
             }
         }
-        let survey = Survey::of(&files, replay)?;
+        let survey = Survey::of(&files, reach, replay)?;
         survey.sync(&files)?;
         let idle = spares.iter().chain(&survey.loose).map(|spare| spare.number);
         let next_number = idle.chain(survey.live.iter().map(|live| live.number)).max();
@@ -74,7 +139,7 @@ impl Recovery {
             older: survey.live,
             loose: survey.loose,
             pool: spares,
-            next_number: next_number.unwrap_or(0) + 1,
+            next_number: next_number.unwrap_or(0).max(reach.file) + 1,
             cut: survey.cut,
         })
     }
@@ -89,6 +154,12 @@ impl Recovery {
     #[must_use]
     pub fn is_bare(&self) -> bool {
         self.older.is_empty() && self.loose.is_empty()
+    }
+
+    /// The first record that was replayed; `None` if there was none.
+    #[must_use]
+    pub fn begin(&self) -> Option<Sequence> {
+        self.older.iter().find(|live| live.first < live.end).map(|live| live.first)
     }
 
     /// Starts the journal with a new file, which is durable when this returns.

@@ -107,6 +107,18 @@ impl Journal {
         Ok(sequence)
     }
 
+    /// The number of the file that is written.
+    #[must_use]
+    pub fn file(&self) -> u64 {
+        self.shared.machine.lock().space.file()
+    }
+
+    /// Whether [`Journal::release`] up to there would give a file back. Once it was called, no more.
+    #[must_use]
+    pub fn frees(&self, below: Sequence) -> bool {
+        self.shared.machine.lock().space.frees(below)
+    }
+
     /// Everything below `below` is durable elsewhere: files that hold nothing else are used again.
     /// Only what is durable here may be released.
     pub fn release(&self, below: Sequence) {

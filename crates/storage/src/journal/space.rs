@@ -220,6 +220,17 @@ impl Space {
         }
     }
 
+    /// The number of the file that is written.
+    pub(super) fn file(&self) -> u64 {
+        self.current.live.number
+    }
+
+    /// Whether a release up to there is the one that gives the oldest file back.
+    pub(super) fn frees(&self, below: Sequence) -> bool {
+        let ends = self.older.front().map(|oldest| oldest.end);
+        ends.is_some_and(|end| self.released < end && end <= below)
+    }
+
     pub(super) fn release(&mut self, below: Sequence, durable: Sequence) {
         self.released = self.released.max(below);
         self.retire_covered(durable);

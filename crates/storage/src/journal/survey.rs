@@ -11,7 +11,7 @@ use super::files::{Files, Name, Spare};
 use super::format::{BLOCK, Start};
 use super::reader::{Reader, corrupt};
 use super::space::Live;
-use super::{Entry, Mutant, Sequence};
+use super::{Entry, Mutant, Reach, Sequence};
 use crate::{Error, disk};
 
 /// What takes the entries of a replay, in sequence.
@@ -30,11 +30,13 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Reads the files. Changes nothing.
-    pub(super) fn of(files: &Files, replay: &mut Replay<'_>) -> Result<Self, Error> {
+    pub(super) fn of(files: &Files, reach: Reach, replay: &mut Replay<'_>) -> Result<Self, Error> {
         let mut processes: Vec<Vec<Reader>> = Vec::new();
+        let mut newest = 0;
         for name in files.list()? {
             let Name::Wal(number) = name else { continue };
             let reader = open(files, number)?;
+            newest = newest.max(number);
             match (reader.header().start, processes.last_mut()) {
                 (Start::Continues, Some(process)) => process.push(reader),
                 (Start::Continues, None) | (Start::Process { .. }, _) => {
@@ -48,6 +50,7 @@ impl Survey {
             cut: Sequence::FIRST,
             last_process: 0,
         };
+        let mut begin = None;
         let strict = !files.settings.has(Mutant::OldContentValid);
         let mut processes = processes.into_iter().peekable();
         while let Some(readers) = processes.next() {
@@ -56,10 +59,20 @@ impl Survey {
                 Start::Continues => None,
             });
             survey.last_process = readers[0].header().incarnation;
-            let process = Process { strict, limit, expected: None, end: (0, BLOCK) };
-            survey.cut = process.walk(readers, &mut survey, replay)?;
+            let process = Process { strict, reach, begin, limit, expected: None, end: (0, BLOCK) };
+            (begin, survey.cut) = process.walk(readers, &mut survey, replay)?;
+        }
+        if !survey.is_bare() {
+            let path = files.any_wal();
+            reach.check_begin(begin.unwrap_or(survey.cut), &path)?;
+            reach.check_end(survey.cut, newest, &path)?;
         }
         Ok(survey)
+    }
+
+    /// Whether there are no files.
+    pub(super) fn is_bare(&self) -> bool {
+        self.live.is_empty() && self.loose.is_empty()
     }
 
     /// Makes durable what was read: after a process was killed, it may be in the page cache alone.
@@ -109,6 +122,9 @@ fn open(files: &Files, number: u64) -> Result<Reader, Error> {
 struct Process {
     /// Whether sequences are looked at, as they must be.
     strict: bool,
+    reach: Reach,
+    /// The first record of the lane that counts; `None` before it.
+    begin: Option<Sequence>,
     /// Where the next process cut; `None` for the last one.
     limit: Option<Sequence>,
     /// The sequence that comes next; `None` before the first record of a file that does not say.
@@ -118,13 +134,13 @@ struct Process {
 }
 
 impl Process {
-    /// Replays what counts and returns the sequence after it.
+    /// Replays what counts and returns where the lane begins, and the sequence after it.
     fn walk(
         mut self,
         mut readers: Vec<Reader>,
         survey: &mut Survey,
         replay: &mut Replay<'_>,
-    ) -> Result<Sequence, Error> {
+    ) -> Result<(Option<Sequence>, Sequence), Error> {
         if let Start::Process { first, .. } = readers[0].header().start {
             self.expected = Some(first);
         }
@@ -141,7 +157,7 @@ impl Process {
                 let what = format!("record {end} is missing, which was there at an earlier start");
                 Err(corrupt(&path_end, self.end.1, what))
             }
-            Some(_) => Ok(end),
+            Some(_) => Ok((self.begin, end)),
             None => {
                 self.check_hole(&mut readers, end)?;
                 tracing::info!(
@@ -150,7 +166,7 @@ impl Process {
                     next = %end,
                     "the journal ends here: nothing behind it was durable"
                 );
-                Ok(end)
+                Ok((self.begin, end))
             }
         }
     }
@@ -164,6 +180,7 @@ impl Process {
         replay: &mut Replay<'_>,
     ) -> Result<(Sequence, Sequence), Error> {
         let mut first = self.expected;
+        let path = reader.path().to_owned();
         let mut position = BLOCK;
         while let Some(record) = reader.next_record(position)? {
             let sequence = record.header.sequence;
@@ -173,7 +190,12 @@ impl Process {
                 break;
             }
             first.get_or_insert(sequence);
+            if self.begin.is_none() {
+                self.reach.check_begin(sequence, &path)?;
+                self.begin = Some(sequence);
+            }
             if let Some(entry) = record.entry()? {
+                self.reach.check_log(sequence, record.header.log, &path)?;
                 replay(sequence, entry)?;
             }
             self.expected = Some(sequence.next());

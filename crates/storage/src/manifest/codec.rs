@@ -9,13 +9,15 @@ use rafka_core::{
 };
 use uuid::Uuid;
 
-use super::{Checkpoint, Covered};
+use super::{Checkpoint, Covered, Lane};
+use crate::journal::Sequence;
 use crate::segment::Segment;
 
 /// The version of a checkpoint's bytes.
 pub(super) const VERSION: u8 = 2;
 
 const NAME_LEN: usize = 20;
+const LANE_LEN: usize = 17;
 const ABORTED_LEN: usize = 24;
 const SEGMENT_LEN: usize = 64;
 const EPOCH_LEN: usize = 12;
@@ -47,6 +49,25 @@ pub(super) fn decode_name(bytes: &[u8]) -> Option<TopicPartition> {
     let mut bytes: &[u8] = <&[u8; NAME_LEN]>::try_from(bytes).ok()?;
     let topic = TopicId(Uuid::from_u128(bytes.get_u128()));
     Some(TopicPartition { topic, partition: PartitionIndex(bytes.get_i32()) })
+}
+
+pub(super) fn encode_lane(lane: &Lane) -> [u8; LANE_LEN] {
+    let mut bytes = [0; LANE_LEN];
+    let mut out = bytes.as_mut_slice();
+    out.put_u8(lane.in_use.into());
+    out.put_u64(lane.file);
+    out.put_u64(lane.released.0);
+    bytes
+}
+
+pub(super) fn decode_lane(bytes: &[u8]) -> Option<Lane> {
+    let mut bytes: &[u8] = <&[u8; LANE_LEN]>::try_from(bytes).ok()?;
+    let in_use = match bytes.get_u8() {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    Some(Lane { in_use, file: bytes.get_u64(), released: Sequence(bytes.get_u64()) })
 }
 
 /// An aborted transaction without the offset of its marker, which is in the key.

@@ -10,8 +10,8 @@ use rafka_core::{Batch, Offset, ProducerId, Timestamp};
 use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition};
 use uuid::Uuid;
 
-use super::{Change, Checkpoint, Contents, Log, VERSION, codec, corrupt, failed};
-use crate::per_lane::{LANES, PerLane};
+use super::{Change, Checkpoint, Contents, Lane, Log, VERSION, codec, corrupt, failed};
+use crate::per_lane::PerLane;
 use crate::{Error, LogId};
 
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -31,7 +31,7 @@ const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("dele
 pub(super) const FORMAT: &str = "format";
 const NODE: &str = "node";
 const LOG_NEXT: &str = "log next";
-const IN_USE: PerLane<&str> = PerLane { fsync: "fsync in use", os: "os in use" };
+const LANE: PerLane<&str> = PerLane { fsync: "fsync lane", os: "os lane" };
 
 pub(super) fn found(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
@@ -108,13 +108,8 @@ pub(super) fn apply(database: &Database, changes: &[Change]) -> Result<(), redb:
                 Change::Removed(log) => {
                     deleted.remove(log.0)?;
                 }
-                Change::InUse(lane) => {
-                    meta.insert(IN_USE.of(*lane), [].as_slice())?;
-                }
-                Change::Clean => {
-                    for lane in LANES {
-                        meta.remove(IN_USE.of(lane))?;
-                    }
+                Change::Lane(of, lane) => {
+                    meta.insert(LANE.of(*of), codec::encode_lane(lane).as_slice())?;
                 }
             }
         }
@@ -257,9 +252,8 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> 
         let value = |key| -> Result<_, redb::Error> {
             Ok(meta.get(key)?.map(|bytes| bytes.value().to_vec()))
         };
-        let in_use =
-            PerLane { fsync: value(IN_USE.fsync)?.is_some(), os: value(IN_USE.os)?.is_some() };
-        let meta = (value(NODE)?, value(LOG_NEXT)?, in_use);
+        let lanes = PerLane { fsync: value(LANE.fsync)?, os: value(LANE.os)? };
+        let meta = (value(NODE)?, value(LOG_NEXT)?, lanes);
         let tables = (
             rows(&transaction.open_table(LOGS)?)?,
             rows(&transaction.open_table(CHECKPOINTS)?)?,
@@ -267,18 +261,22 @@ pub(super) fn load(database: &Database, path: &Path) -> Result<Contents, Error> 
         );
         Ok((meta, tables))
     };
-    let ((node, log_next, in_use), (logs, checkpoints, deleted)) =
+    let ((node, log_next, lanes), (logs, checkpoints, deleted)) =
         read().map_err(failed("read", path))?;
     let broken = |what: &str| corrupt(path, what.to_owned());
     let node = node.map(|bytes| Uuid::from_slice(&bytes)).transpose();
     let log_next = log_next.map(|bytes| bytes.as_slice().try_into().map(u64::from_be_bytes));
+    let lane = |bytes: Option<Vec<u8>>| match bytes {
+        None => Ok(Lane::default()),
+        Some(bytes) => codec::decode_lane(&bytes).ok_or_else(|| broken("a lane of the journal")),
+    };
     let name_of = |(id, bytes): (u64, Vec<u8>)| -> Result<_, Error> {
         let name = codec::decode_name(&bytes);
         Ok((LogId(id), name.ok_or_else(|| corrupt(path, format!("the name of log {id}")))?))
     };
     let mut contents = Contents {
         node: node.map_err(|_length| broken("the identity of the node"))?,
-        in_use,
+        lanes: PerLane { fsync: lane(lanes.fsync)?, os: lane(lanes.os)? },
         log_next: log_next.transpose().map_err(|_length| broken("the next log id"))?.unwrap_or(0),
         logs: Vec::with_capacity(logs.len()),
         deleted: deleted.into_iter().map(name_of).collect::<Result<_, _>>()?,

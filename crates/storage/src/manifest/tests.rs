@@ -71,15 +71,16 @@ fn changes(rng: &mut Rng, contents: &Contents) -> (Vec<Change>, Contents) {
     let mut changes = Vec::new();
     for _ in 0..rng.random_range(1..8) {
         let log = after.logs.get(rng.random_range(0..after.logs.len().max(1))).map(|log| log.id);
-        let change = match (rng.random_range(0..8), log) {
+        let change = match (rng.random_range(0..7), log) {
             (0, _) => {
-                after.in_use = PerLane::default();
-                Change::Clean
-            }
-            (7, _) => {
-                let lane = LANES[rng.random_range(0..2)];
-                *after.in_use.of_mut(lane) = true;
-                Change::InUse(lane)
+                let of = LANES[rng.random_range(0..2)];
+                let lane = Lane {
+                    in_use: rng.random(),
+                    file: rng.random(),
+                    released: Sequence(rng.random()),
+                };
+                *after.lanes.of_mut(of) = lane;
+                Change::Lane(of, lane)
             }
             (1, _) => {
                 let node = Uuid::from_u128(rng.random());
@@ -209,7 +210,7 @@ fn after_a_failed_sync_nothing_is_committed_any_more() {
     let disk = disk(1);
     let manifest = open_manifest(&disk).expect("the disk works");
     disk.fail(Verb::Sync, FILE_NAME, 0);
-    let change = [Change::Clean];
+    let change = [Change::Lane(Durability::Fsync, Lane::default())];
     assert!(matches!(manifest.commit(&change), Err(Error::Io { verb: "write", .. })));
     assert!(manifest.commit(&change).is_err());
 }

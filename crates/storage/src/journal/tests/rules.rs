@@ -1,4 +1,4 @@
-//! The rules of the write path: order, groups, files, bounds, seals, failures.
+//! The rules of the write path: order, groups, files, reach, seals, failures.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rafka_core::{ByteSize, Offset};
 
-use super::super::{Dumped, Entry, Sequence, Settings, dump, verify};
+use super::super::{Dumped, Entry, Reach, Sequence, Settings, dump, verify};
 use super::world::{DIR, World, append, disk, files, offsets, scan, small};
 use crate::disk::faulty::Verb;
 use crate::disk::{Disk, Open};
@@ -275,7 +275,7 @@ fn lanes_do_not_see_each_other() {
     fsync.journal.stop().unwrap();
     os.journal.stop().unwrap();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    let found = verify(&shared, Path::new(DIR), None).unwrap();
+    let found = verify(&shared, Path::new(DIR), None, &|_| Reach::UNKNOWN).unwrap();
     assert_eq!(found.map(|lane| (lane.files, lane.records)), [(1, 1), (1, 2)]);
     assert_eq!(offsets(&scan(&disk, Durability::Os, &small()).unwrap().1), [2, 3]);
 }

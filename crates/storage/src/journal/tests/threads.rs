@@ -8,7 +8,9 @@ use std::time::Duration;
 use rafka_core::{ByteSize, SystemClock, rng};
 use uuid::Uuid;
 
-use super::super::{DataDir, Driver, Journal, Recovery, Sequence, Settings, Sink, Surroundings};
+use super::super::{
+    DataDir, Driver, Journal, Reach, Recovery, Sequence, Settings, Sink, Surroundings,
+};
 use super::world::{Replayed, append, offsets};
 use crate::disk::faulty::{FaultyDisk, Verb};
 use crate::disk::{Disk, OsDisk};
@@ -41,7 +43,7 @@ fn open(disk: Arc<dyn Disk>, dir: &Path, lane: Durability) -> (Journal, News, Re
     let recovery = Recovery::scan(
         disk,
         DataDir { path: dir, node: Uuid::nil() },
-        lane,
+        (lane, Reach::UNKNOWN),
         settings,
         &mut |at, entry| {
             replayed.push((at, entry));
@@ -186,7 +188,7 @@ fn a_sink_that_panics_ends_the_journal_and_is_told_so() {
     let recovery = Recovery::scan(
         disk,
         DataDir { path: dir, node: Uuid::nil() },
-        Durability::Fsync,
+        (Durability::Fsync, Reach::UNKNOWN),
         settings,
         &mut |_, _| Ok(()),
     );

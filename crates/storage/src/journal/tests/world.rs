@@ -12,7 +12,7 @@ use rafka_core::{Batch, ByteSize, Clock, Offset, Time, Timestamp, rng};
 use uuid::Uuid;
 
 use super::super::{
-    DataDir, Driver, Entry, Journal, Recovery, Sequence, Settings, Sink, Surroundings,
+    DataDir, Driver, Entry, Journal, Reach, Recovery, Sequence, Settings, Sink, Surroundings,
 };
 use crate::disk::Disk as _;
 use crate::disk::faulty::FaultyDisk;
@@ -119,7 +119,7 @@ pub(super) fn scan(
     let recovery = Recovery::scan(
         disk,
         DataDir { path: Path::new(DIR), node: Uuid::nil() },
-        lane,
+        (lane, Reach::UNKNOWN),
         settings.clone(),
         &mut |at, entry| {
             replayed.push((at, entry));
