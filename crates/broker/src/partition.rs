@@ -4,7 +4,7 @@ pub(crate) mod machine;
 mod transactions;
 pub(crate) mod validate;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,8 +41,8 @@ struct State {
     machine: Machine,
     /// Who waits for the high watermark to pass an offset; lowest first.
     acks: VecDeque<PendingAck>,
-    /// Fetches to wake when the high watermark moves.
-    readers: Vec<Arc<Notify>>,
+    /// Fetches to wake when the high watermark moves, by where they are in memory.
+    readers: BTreeMap<usize, Arc<Notify>>,
     /// Set when the topic was deleted or the storage failed: nothing is appended any more.
     closed: Option<Error>,
 }
@@ -94,7 +94,8 @@ impl Partition {
         let led_from = recovered.bounds.end;
         let machine = Machine::new(recovered, leader_epoch);
         producers.changed(0, machine.producers().len());
-        let state = State { machine, acks: VecDeque::new(), readers: Vec::new(), closed: None };
+        let state =
+            State { machine, acks: VecDeque::new(), readers: BTreeMap::new(), closed: None };
         Self { id, log, led_from, producers, state: Mutex::new(state) }
     }
 
@@ -237,12 +238,13 @@ impl Partition {
 
     /// Wakes `reader` once, when the high watermark moves or the partition closes.
     pub(crate) fn register(&self, reader: &Arc<Notify>) {
-        self.state.lock().readers.push(Arc::clone(reader));
+        let at = Arc::as_ptr(reader).addr();
+        self.state.lock().readers.insert(at, Arc::clone(reader));
     }
 
     /// Takes `reader` off the list if it was not woken.
     pub(crate) fn unregister(&self, reader: &Arc<Notify>) {
-        self.state.lock().readers.retain(|known| !Arc::ptr_eq(known, reader));
+        self.state.lock().readers.remove(&Arc::as_ptr(reader).addr());
     }
 
     /// Notes what trimming or cleaning did to the log.
@@ -351,8 +353,8 @@ fn crowded() -> Error {
     Error::new(ErrorCode::RequestTimedOut, message)
 }
 
-fn wake(readers: &[Arc<Notify>]) {
-    for reader in readers {
+fn wake(readers: &BTreeMap<usize, Arc<Notify>>) {
+    for reader in readers.values() {
         reader.notify_one();
     }
 }

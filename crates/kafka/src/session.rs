@@ -3,10 +3,11 @@
 //! A session belongs to its connection: clients that reconnect begin a new one, as they do with Kafka.
 //! So it needs no lock, and goes with the connection.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rafka_core::ErrorCode;
+use rafka_core::{ErrorCode, TopicName};
 use rafka_kafka_wire::fetch::{Partition, PartitionData, Request, Topic};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -63,6 +64,13 @@ pub(crate) enum Asked {
     News(Session),
 }
 
+impl Named {
+    /// Whether a topic can be called that. A session keeps no others: they may be of any length.
+    fn is_possible(&self) -> bool {
+        !self.id.is_nil() || TopicName::new(&self.name).is_ok()
+    }
+}
+
 impl Place {
     /// Whether the reader must hear of what was found; notes it as told.
     fn is_news(&mut self, found: &PartitionData) -> bool {
@@ -79,13 +87,22 @@ impl Place {
     }
 }
 
-/// The partitions that a request names, in its order.
+/// The partitions that a request names, in its order. Of those that it names twice the last mention
+/// counts, as with Kafka.
 fn places(topics: Vec<Topic<'_>>) -> Vec<Place> {
-    let mut places = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
+    let mut known: BTreeMap<(Arc<Named>, i32), usize> = BTreeMap::new();
     for Topic { topic, topic_id, partitions } in topics {
         let topic = Arc::new(Named { name: topic.into_owned(), id: topic_id });
-        let place = |asked| Place { topic: Arc::clone(&topic), asked, told: None };
-        places.extend(partitions.into_iter().map(place));
+        for asked in partitions {
+            match known.entry((Arc::clone(&topic), asked.partition)) {
+                Entry::Occupied(at) => places[*at.get()].asked = asked,
+                Entry::Vacant(free) => {
+                    free.insert(places.len());
+                    places.push(Place { topic: Arc::clone(&topic), asked, told: None });
+                }
+            }
+        }
     }
     places
 }
@@ -119,7 +136,8 @@ pub(crate) fn ask(
 }
 
 impl Session {
-    /// Begins a session with what was read, if the reader wants one and there is room for it.
+    /// Begins a session with what was read, if the reader wants one, there is room for it, and all of it
+    /// can exist.
     pub(crate) fn begin(
         (epoch, names_ids): (i32, bool),
         places: Vec<Place>,
@@ -127,6 +145,9 @@ impl Session {
         id: impl FnOnce() -> i32,
     ) -> Option<Self> {
         if epoch != FIRST || places.is_empty() {
+            return None;
+        }
+        if !places.iter().all(|place| place.topic.is_possible()) {
             return None;
         }
         let count = u32::try_from(places.len()).ok()?;
@@ -151,6 +172,9 @@ impl Session {
             let key = ((*place.topic).clone(), place.asked.partition);
             match known.get(&key) {
                 Some(index) => self.places[*index].asked = place.asked,
+                None if !place.topic.is_possible() => {
+                    return Err(ErrorCode::FetchSessionIdNotFound);
+                }
                 None => {
                     let semaphore = Arc::clone(self.room.semaphore());
                     let more = semaphore.try_acquire_owned();

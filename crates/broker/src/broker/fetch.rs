@@ -1,10 +1,11 @@
 //! Fetch: read what there is; if that is too little, park until the high watermark moves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rafka_core::producer_state::Ended;
 use rafka_core::{Batch, ByteSize, ErrorCode, Offset};
-use rafka_storage::ReadError;
+use rafka_storage::{LogId, ReadError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -12,6 +13,9 @@ use super::{Broker, Inner};
 use crate::fetch::{Aborted, Fetched, Isolation, PartitionData, Position, Request};
 use crate::partition::Partition;
 use crate::{Error, TopicRef};
+
+/// After so many positions others get their turn: a request may name a million.
+const POSITIONS_AT_ONCE: usize = 256;
 
 impl Broker {
     /// Reads whole batches from the given positions on, and waits for them if there are too few.
@@ -43,12 +47,14 @@ impl Inner {
     async fn park(&self, request: &Request, data: Vec<PartitionData>) -> Vec<PartitionData> {
         let Ok(_permit) = self.fetch_waits.try_acquire() else { return data };
         let deadline = Instant::now() + request.wait_max;
-        let partitions: Vec<Arc<Partition>> = request
+        // Once each, however often they are named.
+        let partitions: BTreeMap<LogId, Arc<Partition>> = request
             .positions
             .iter()
             .filter_map(|position| self.table.partition(&position.topic, position.partition).ok())
-            .map(|(_, partition)| partition)
+            .map(|(_, partition)| (partition.log, partition))
             .collect();
+        let partitions: Vec<Arc<Partition>> = partitions.into_values().collect();
         loop {
             let parked = Parked::new(&partitions);
             // What came between the last read and the registration wakes nobody: look again.
@@ -72,7 +78,10 @@ impl Inner {
         let mut left = request.bytes_max.min(self.settings.fetch_bytes_max);
         let mut answers = Vec::with_capacity(request.positions.len());
         let mut nothing_yet = true;
-        for position in &request.positions {
+        for (index, position) in request.positions.iter().enumerate() {
+            if index % POSITIONS_AT_ONCE == POSITIONS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             // Once the bytes are used up, the rest only tells where it stands.
             let limit = (nothing_yet || left.0 != 0).then(|| left.min(position.bytes_max));
             let mut result = self.read_position(position, limit, request.isolation).await;

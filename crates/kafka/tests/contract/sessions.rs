@@ -187,3 +187,38 @@ async fn a_partition_that_always_has_records_does_not_starve_the_others() {
     }
     assert_eq!(order, [0, 1, 0, 1, 0, 1]);
 }
+
+#[tokio::test]
+async fn a_partition_that_is_named_twice_is_answered_once_and_from_where_it_was_asked_last() {
+    for version in 4..=18 {
+        let node = Node::start().await;
+        let mut other = node.connect().await;
+        write(&mut other, 0).await;
+        let mut reader = Reader::new(&node, version).await;
+        let (code, _, told) = reader.fetch((0, 0), &[(0, 1), (1, 0), (0, 0)], &[]).await;
+        assert_eq!((code, told), (0, vec![(0, true), (1, false)]), "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_topic_can_be_called_is_refused_and_kept_by_no_session() {
+    let node = Node::start().await;
+    let mut client = node.connect().await;
+    let longest = "x".repeat(30_000);
+    let ask = |session_id, session_epoch| {
+        let partitions = vec![Partition { current_leader_epoch: -1, ..Partition::default() }];
+        let topics =
+            vec![Topic { topic: longest.as_str().into(), topic_id: Uuid::nil(), partitions }];
+        Request { max_bytes: 1000, session_id, session_epoch, topics, ..Request::default() }
+    };
+    let frame = client.ask(11, &ask(0, 0)).await.expect("answered");
+    let response: Response<'_> = body(11, &frame);
+    assert_eq!((response.error_code, response.session_id), (0, 0), "there is no session");
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(response.responses[0].partitions[0].error_code, unknown);
+    let mut reader = Reader::new(&node, 11).await;
+    let (_, id, _) = reader.fetch((0, 0), &[(0, 0)], &[]).await;
+    let frame = reader.client.ask(11, &ask(id, 1)).await.expect("answered");
+    let response: Response<'_> = body(11, &frame);
+    assert_eq!(response.error_code, ErrorCode::FetchSessionIdNotFound.code());
+}
