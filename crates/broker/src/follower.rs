@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rafka_core::{NodeId, PartitionIndex, TopicId, TopicPartition};
+use rafka_metadata::topic_config::TopicConfig;
 use rafka_metadata::{self as metadata, Effect, View};
-use rafka_storage::{self as storage, Engine};
+use rafka_storage::{self as storage, Engine, LogSettings};
 use tokio::sync::Notify;
 
 use crate::TopicRef;
@@ -146,7 +147,7 @@ impl Follower {
             let config = view.config(topic);
             let led = led_by(topic, view.node(), first);
             logs.extend(led.map(|(partition, _)| {
-                (TopicPartition { topic: topic.id, partition }, config.log.clone())
+                (TopicPartition { topic: topic.id, partition }, log_settings(topic, &config))
             }));
         }
         let mut opened = self.engine.open(&logs)?.into_iter();
@@ -179,12 +180,18 @@ impl Follower {
         let Ok(known) = self.table.topic(&TopicRef::Id(topic.id)) else { return };
         let config = view.config(topic);
         for partition in known.led() {
-            if let Err(error) = self.engine.configure(partition.log, config.log.clone()) {
+            let settings = log_settings(topic, &config);
+            if let Err(error) = self.engine.configure(partition.log, settings) {
                 tracing::warn!(topic = %topic.name, %error, "topic settings not applied to a log");
             }
         }
         known.set_config(config);
     }
+}
+
+/// Groups commit their offsets, and transactions end, when the disk has no room for more records.
+fn log_settings(topic: &metadata::Topic, config: &TopicConfig) -> LogSettings {
+    LogSettings { takes_reserve: topic.name.is_internal(), ..config.log.clone() }
 }
 
 fn ids(topic: &metadata::Topic) -> impl Iterator<Item = TopicPartition> {

@@ -73,6 +73,9 @@ pub struct LogSettings {
     pub compaction_lag_min: Duration,
     /// Compaction runs when at least this share of the log (0 to 1) is uncompacted.
     pub cleanable_ratio_min: f64,
+    /// Whether appends may take up to half of the disk's reserve: for small things without which
+    /// readers cannot go on.
+    pub takes_reserve: bool,
 }
 
 impl Default for LogSettings {
@@ -88,6 +91,7 @@ impl Default for LogSettings {
             delete_retention: Duration::from_hours(24),
             compaction_lag_min: Duration::ZERO,
             cleanable_ratio_min: 0.5,
+            takes_reserve: false,
         }
     }
 }

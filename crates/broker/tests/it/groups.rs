@@ -8,11 +8,12 @@ use rafka_broker::group::{
 };
 use rafka_broker::{Error, group};
 use rafka_core::rng::{self, RngExt as _};
-use rafka_core::{ErrorCode, GroupId, Offset, PartitionIndex, TopicName};
+use rafka_core::{ByteSize, ErrorCode, GroupId, Offset, PartitionIndex, TopicName};
+use rafka_storage::disk::Disk as _;
 use rafka_storage::disk::faulty::Verb;
 
-use crate::client::{WAIT, code};
-use crate::node::{Node, small};
+use crate::client::{WAIT, batch, code, produce};
+use crate::node::{DIR, Node, TODAY, small};
 
 const SESSION: Duration = Duration::from_secs(30);
 
@@ -245,6 +246,30 @@ async fn a_commit_that_cannot_be_written_is_neither_acked_nor_shown() {
     assert!(matches!(position(&node, &topic).await, Some(5 | 6)), "it may have been written");
     committed(&node, &topic, &nobody(), 7).await.expect("the disk works again");
     assert_eq!(position(&node, &topic).await, Some(7));
+}
+
+#[tokio::test]
+async fn a_group_goes_on_while_the_disk_has_no_room_for_records() {
+    let node = Node::new(small()).await;
+    let topic = node.create_topic("orders", 1, &[]).await;
+    committed(&node, &topic, &nobody(), 0).await.expect("there is room");
+    let disk = node.place.disk.clone();
+    let reserve = node.place.settings.storage.disk_reserve_bytes.0;
+    disk.set_capacity(Some(ByteSize::gib(1)));
+    let used = ByteSize::gib(1).0 - disk.free_space(DIR.as_ref()).expect("it says").0;
+    disk.set_capacity(Some(ByteSize(used + reserve * 7 / 8)));
+    node.engine.step();
+    let refused = produce(&node, &topic, batch(TODAY, b"a record")).await;
+    assert_eq!(code(&refused), Some(ErrorCode::KafkaStorageError));
+    committed(&node, &topic, &nobody(), 1).await.expect("it comes out of the reserve");
+    assert_eq!(position(&node, &topic).await, Some(1));
+    let member = member(&node).await;
+    beat(&node, &member).await.expect("it is a member");
+    // The last half is for what frees space.
+    disk.set_capacity(Some(ByteSize(used + reserve / 8)));
+    node.engine.step();
+    let refused = committed(&node, &topic, &nobody(), 2).await;
+    assert!(refused.is_err(), "{refused:?}");
 }
 
 #[tokio::test]

@@ -31,9 +31,9 @@ impl Inner {
     ) -> Result<Appended, AppendError> {
         let log = self.shared.log(log)?;
         self.shared.check_alive()?;
-        self.shared.space.check()?;
         let mut state = log.state.lock();
         state.check_open(log.id)?;
+        self.shared.space.check_for(&state.settings)?;
         if matches!(state.phase, Phase::Truncating(_)) {
             return Err(Error::Truncating(log.id).into());
         }

@@ -15,7 +15,7 @@ use crate::engine;
 use crate::journal::{self, Sequence};
 use crate::per_lane::{LANES, PerLane};
 use crate::sidecar::Sidecar;
-use crate::{AppendError, Durability, Error, LogId, Observer};
+use crate::{AppendError, Durability, Error, LogId, LogSettings, Observer};
 
 /// See the module.
 pub(super) struct Shared {
@@ -208,10 +208,17 @@ impl Space {
 
     /// That there is more than the reserve.
     pub(super) fn check(&self) -> Result<(), AppendError> {
+        self.check_above(self.reserve)
+    }
+
+    /// That there is room for appends to a log of these settings.
+    pub(super) fn check_for(&self, settings: &LogSettings) -> Result<(), AppendError> {
+        let share = if settings.takes_reserve { 2 } else { 1 };
+        self.check_above(ByteSize(self.reserve.0 / share))
+    }
+
+    fn check_above(&self, reserve: ByteSize) -> Result<(), AppendError> {
         let free = self.free();
-        if self.reserve <= free {
-            return Ok(());
-        }
-        Err(AppendError::DiskFull { free, reserve: self.reserve })
+        if reserve <= free { Ok(()) } else { Err(AppendError::DiskFull { free, reserve }) }
     }
 }
