@@ -10,10 +10,22 @@ step="starting a node"
 start_node
 "$rafka" topic create ledger --partitions 2 --quiet
 
-# Writes numbered records of one key; retries through the kill until all are acknowledged.
+# Numbered lines of one key, a few at a time, and the last ones only when the node was killed.
+lines() {
+    local first=$((per_round * ($2 - 1) + 1)) last=$((per_round * $2)) chunk=500
+    while ((first <= last)); do
+        if ((last - first < chunk)); then
+            until [[ -e $work/killed-$2 ]]; do sleep 0.02; done
+        fi
+        seq -f "account-$1:%.0f" "$first" $((first + chunk - 1))
+        first=$((first + chunk))
+        [[ -e $work/killed-$2 ]] || sleep 0.02
+    done
+}
+
+# Writes them; retries through the kill until all are acknowledged.
 write() {
-    seq -f "account-$1:%.0f" $((per_round * ($2 - 1) + 1)) $((per_round * $2)) |
-        "$rafka" produce ledger -K : --timeout '60 s' --quiet
+    lines "$1" "$2" | "$rafka" produce ledger -K : --timeout '60 s' --quiet
 }
 
 for ((kill = 1; kill <= kills; kill++)); do
@@ -29,6 +41,7 @@ for ((kill = 1; kill <= kills; kill++)); do
     }
     wait_until 60 some_arrived || fail "no record arrived"
     kill_node
+    touch "$work/killed-$kill"
     start_node
     wait "$first" && wait "$second" || fail "a producer gave up: $(tail -n 3 "$work/producers.log")"
     say "ok: kill $kill was survived; the node was ready again in $(sed -n 's/.*"ready_ms":\([0-9]*\).*/\1/p' "$work/ready") ms"

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rafka_core::{Clock as _, SystemClock, Time};
 
@@ -149,6 +150,10 @@ fn a_second_signal_ends_a_stop_that_takes_long_and_loses_nothing() {
     while node.get("/readyz").1 != "stopping\n" {
         assert!(clock.now() - Time::default() < LIMIT, "it does not begin to stop");
     }
+    // Two that come together are one wish.
+    signal("TERM", node.pid());
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(node.get("/readyz").1, "stopping\n");
     assert_eq!(node.stop().code(), Some(130));
     node.restart();
     assert_eq!(node.ok(&["consume", "t", "-e"]), "kept\n");
