@@ -1,8 +1,9 @@
-//! What a process uses, as the kernel counts it.
+//! What a process uses, as the kernel counts it, and may use.
 
 use std::time::Duration;
 
 use rafka_core::ByteSize;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The kernel's unit of processor time in `/proc`: fixed at 100 a second for user space on Linux.
 const TICK: Duration = Duration::from_millis(10);
@@ -21,6 +22,20 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(Usage { resident: resident(&status)?, cpu: cpu(&stat)? })
+}
+
+/// How many files this process may have open, after asking for as many as it may ask for. `None`: as
+/// many as it likes.
+pub(crate) fn raise_file_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
+    }
 }
 
 fn resident(status: &str) -> Option<ByteSize> {

@@ -16,7 +16,7 @@ use crate::node::{Node, StartError};
 use crate::output::{Form, Output, print};
 use crate::settings::{Engine, Settings};
 use crate::signals::Signals;
-use crate::{cli, config, logging};
+use crate::{cli, config, logging, process};
 
 /// Which command runs the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,11 @@ pub(crate) async fn run(
     }
     logging::start(&settings.log)?;
     settings.fit(rafka_storage::memory_limit());
+    if let Some(limit) = process::raise_file_limit() {
+        settings.fit_files(limit).map_err(|error| {
+            Failure::new(Exit::Failed, error).hint("`ulimit -n 65536` in the shell that starts it")
+        })?;
+    }
     // From here on a signal is ours: one that comes while the node starts ends it all the same.
     let mut signals = Signals::new()?;
     let started = tokio::select! {

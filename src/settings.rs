@@ -79,6 +79,12 @@ pub(crate) enum Engine {
     Memory,
 }
 
+/// Files that are no connections, nor the journal's, nor kept open for reading: segments that are being
+/// written, two databases, the lock, the listeners and whom they refuse, the system's queues.
+const FILES_KEPT: u64 = 64;
+/// A port that takes fewer connections serves nobody.
+const CONNECTIONS_MIN: u64 = 16;
+
 /// A value that is out of its range.
 #[derive(Debug, thiserror::Error)]
 #[error("{section}.{error}")]
@@ -142,6 +148,33 @@ impl Settings {
             let all = ByteSize(all);
             tracing::warn!(%all, %limit, "the bounds of memory are more than there is");
         }
+    }
+
+    /// Makes sure that connections leave the files to storage that it needs: a flush that finds none is
+    /// the end of all writing. `limit` is how many files the process may have open.
+    pub(crate) fn fit_files(&mut self, limit: u64) -> Result<(), Invalid> {
+        let wished = [self.grpc.connections_max, self.kafka.connections_max];
+        let open_files_max = u64::from(self.storage.open_files_max).min((limit / 8).max(8));
+        let journal = &self.storage.journal;
+        let journals = 2 * (journal.bytes_max.0 / journal.file_bytes.0);
+        let kept = FILES_KEPT + journals + u64::from(self.http.connections_max);
+        let left = limit.saturating_sub(kept + open_files_max);
+        if left < 2 * CONNECTIONS_MIN {
+            let least = kept + (2 * CONNECTIONS_MIN + 8) * 8 / 7 + 1;
+            let error = format!("files: the process may open {limit}, it needs about {least}");
+            return Err(Invalid { section: "node", error });
+        }
+        let fit = |max: u32, share: u64| u32::try_from(share).map_or(max, |share| share.min(max));
+        self.grpc.connections_max = fit(self.grpc.connections_max, left / 2);
+        let rest = left - u64::from(self.grpc.connections_max);
+        self.kafka.connections_max = fit(self.kafka.connections_max, rest);
+        self.storage.open_files_max = fit(self.storage.open_files_max, open_files_max);
+        let fitted = [self.grpc.connections_max, self.kafka.connections_max];
+        if fitted != wished {
+            let [grpc, kafka] = fitted;
+            tracing::warn!(limit, grpc, kafka, "the process may open few files: fewer connections");
+        }
+        Ok(())
     }
 
     /// The addresses as set, each with its section.
@@ -216,5 +249,27 @@ mod tests {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         assert_eq!(settings.shifted(local(9644)), local(9654));
         assert_eq!(settings.shifted(local(0)), local(0));
+    }
+
+    #[test]
+    fn connections_leave_the_files_to_storage() {
+        let fitted = |limit| {
+            let mut settings = Settings::default();
+            settings.fit_files(limit).map(|()| {
+                let Settings { grpc, kafka, storage, .. } = settings;
+                (grpc.connections_max, kafka.connections_max, storage.open_files_max)
+            })
+        };
+        assert_eq!(fitted(1 << 20).expect("many"), (1000, 10_000, 256));
+        assert_eq!(fitted(1024).expect("few"), (368, 368, 128));
+        assert_eq!(fitted(4096).expect("more"), (1000, 2680, 256));
+        let error = fitted(200).expect_err("not enough").to_string();
+        assert!(error.starts_with("node.files: the process may open 200,"), "{error}");
+        for limit in 0..2000 {
+            if let Ok((grpc, kafka, open)) = fitted(limit) {
+                let all = u64::from(grpc + kafka + open) + FILES_KEPT + 32 + 64;
+                assert!(all <= limit, "{all} of {limit}");
+            }
+        }
     }
 }

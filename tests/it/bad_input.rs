@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::node::{LIMIT, Node};
+use crate::node::{LIMIT, Node, numbered, run};
 
 /// Sends bytes and reads until the node closes the connection.
 fn throw(node: &Node, bytes: &[u8]) {
@@ -51,4 +51,35 @@ fn names_that_cannot_be_are_refused_with_the_reason() {
         .failed(1, &["INVALID_PARTITIONS"]);
     node.run_command(&["topic", "create", "t", "-r", "3"])
         .failed(1, &["INVALID_REPLICATION_FACTOR"]);
+}
+
+#[test]
+fn a_crowd_of_connections_leaves_the_files_to_storage() {
+    let node = Node::start_with_files(300);
+    node.ok(&["topic", "create", "t", "-p", "4"]);
+    let crowd: Vec<TcpStream> = (0..400)
+        .map(|_| TcpStream::connect(node.kafka()).expect("it listens, if only to refuse"))
+        .collect();
+    // More than what is written out at once.
+    let lines = numbered(&"x".repeat(1000), 0..20_000);
+    node.ok_with(&["produce", "t"], &lines);
+    assert_eq!(node.ok(&["consume", "t", "-e"]).len(), lines.len());
+    assert_eq!(node.get("/healthz").0, 200);
+    let refused = node.get("/metrics").1;
+    let refused = refused.lines().find(|line| {
+        line.starts_with("rafka_listener_connections_refused") && line.contains("kafka")
+    });
+    assert!(refused.is_some_and(|line| !line.ends_with(" 0")), "{refused:?}");
+    drop(crowd);
+    assert!(node.log().contains("the process may open few files"));
+}
+
+#[test]
+fn a_process_that_may_open_too_few_files_says_so_and_starts_nothing() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let mut command = std::process::Command::new("sh");
+    let start = "ulimit -n 100 && exec \"$0\" serve --data-dir \"$1\"";
+    command.args(["-c", start, crate::node::RAFKA]).arg(dir.path().join("data"));
+    run(command, "").failed(1, &["the process may open 100", "ulimit -n"]);
+    assert!(!dir.path().join("data").exists());
 }

@@ -23,6 +23,8 @@ pub(crate) struct Node {
     kafka: SocketAddr,
     http: SocketAddr,
     flags: Vec<String>,
+    /// How many files its process may open, if not as many as this one.
+    files: Option<u32>,
     dir: TempDir,
 }
 
@@ -42,17 +44,35 @@ pub(crate) struct Done {
 impl Node {
     /// Starts a node with further flags of `rafka serve`.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, None)
+    }
+
+    /// Starts a node whose process may open so many files.
+    pub(crate) fn start_with_files(files: u32) -> Self {
+        Self::start_with(&[], Some(files))
+    }
+
+    fn start_with(flags: &[&str], files: Option<u32>) -> Self {
         let dir = tempfile::tempdir().expect("there is a place for temporary files");
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut node = Self { process: None, grpc: unset, kafka: unset, http: unset, flags, dir };
+        let mut node =
+            Self { process: None, grpc: unset, kafka: unset, http: unset, flags, files, dir };
         node.run();
         node
     }
 
     fn run(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path());
-        let mut child = Command::new(RAFKA)
+        let mut command = match self.files {
+            None => Command::new(RAFKA),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), RAFKA]);
+                shell
+            }
+        };
+        let mut child = command
             .args(["serve", "--output", "json", "--stop-with-stdin"])
             .args(["--kafka-listen", &self.kafka.to_string()])
             .args(["--http-listen", "127.0.0.1:0", "--grpc-listen", &self.grpc.to_string()])

@@ -152,8 +152,10 @@ fn a_second_signal_ends_a_stop_that_takes_long_and_loses_nothing() {
     }
     // Two that come together are one wish.
     signal("TERM", node.pid());
-    std::thread::sleep(Duration::from_millis(400));
-    assert_eq!(node.get("/readyz").1, "stopping\n");
+    let asked = clock.now();
+    while clock.now() - asked < Duration::from_millis(400) {
+        assert_eq!(node.get("/readyz").1, "stopping\n");
+    }
     assert_eq!(node.stop().code(), Some(130));
     node.restart();
     assert_eq!(node.ok(&["consume", "t", "-e"]), "kept\n");

@@ -64,6 +64,9 @@ struct Inner {
     fetch_waits: Semaphore,
     /// One permit for each call that may be at the disk.
     cold_reads: Arc<Semaphore>,
+    /// One permit for each batch that may be inflating to much: half of the processors are left to
+    /// everybody else.
+    inflating: Semaphore,
     /// What is left of the block of producer ids that this node was granted.
     producer_ids: Mutex<Range<i64>>,
     /// By which retention judges ages.
@@ -110,6 +113,7 @@ impl Broker {
             .unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?;
         table.producers().set_max(settings.producers_budget());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let inner = Arc::new_cyclic(|broker| {
             let offsets_partitions = settings.groups.offsets_topic_partitions;
             let log = Arc::new(OffsetsPartitions::new(Weak::clone(broker), offsets_partitions));
@@ -134,6 +138,7 @@ impl Broker {
                 stats: Arc::default(),
                 fetch_waits: Semaphore::new(settings.fetch_waits_max),
                 cold_reads: Arc::new(Semaphore::new(settings.cold_reads_max)),
+                inflating: Semaphore::new(processors.div_ceil(2)),
                 settings,
                 producer_ids: Mutex::new(0..0),
                 registrations: OnceLock::new(),

@@ -4,6 +4,7 @@
 //! Nothing here knows Kafka's, gRPC's or HTTP's bytes.
 
 mod broker;
+mod budget;
 mod calendar;
 mod connections;
 mod error;
@@ -30,6 +31,7 @@ pub mod topics;
 pub mod transaction;
 
 pub use broker::{Broker, Parts, StartError};
+pub use budget::{Budget, Room};
 pub use connections::{Admission, Connections};
 pub use error::{Error, RECORDS_TOLD_MAX, RefusedRecord};
 pub use follower::Follower;

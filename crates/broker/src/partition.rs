@@ -17,6 +17,7 @@ use rafka_storage::{self as storage, Engine, LogId, Recovered};
 use tokio::sync::{Notify, oneshot};
 
 use crate::Error;
+use crate::fetch::Isolation;
 use crate::produce::{Appended, TransactionVersion};
 use crate::producer_budget::ProducerBudget;
 use machine::{Machine, Plan, Registration};
@@ -81,6 +82,16 @@ pub(crate) struct Position {
     pub(crate) high_watermark: Offset,
     pub(crate) last_stable_offset: Offset,
     pub(crate) leader_epoch: Epoch,
+}
+
+impl Position {
+    /// Below which offset records are visible.
+    pub(crate) fn readable(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable_offset,
+        }
+    }
 }
 
 impl Partition {

@@ -1,10 +1,10 @@
-//! The door: bytes of requests enter only against permits, message by message.
+//! The door: bytes of requests enter only against room, piece by piece.
 //!
-//! A gRPC message announces its length in five bytes. They are read here, before anything is set
-//! aside for the message, and the body is not read on until the listener's byte budget has room for
-//! all of it: HTTP/2 flow control then holds the client back. The handler of a produce stream takes
-//! the permits over and keeps them until the message is appended; for all other calls they are given
-//! back when the next message begins or the body ends.
+//! A gRPC message announces its length in five bytes. Room is taken from the listener's budget for what
+//! has come of it, not for what was announced; while there is none the body is not read on, and
+//! HTTP/2's flow control holds the client back. The handler of a produce stream takes the room over
+//! and keeps it until the message is appended. For all other calls it is given back when the next
+//! message begins or the body ends, and a small message needs none.
 
 mod frame;
 mod service;
@@ -18,16 +18,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rafka_broker::{Budget, Room};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
 use frame::{Found, Splitter};
 pub(crate) use service::{Door, OwnBody};
 
-/// The permits of messages that were let in and that nobody has taken over yet.
+/// So much of a call's message needs no room, if one message of it is looked at after the other.
+const HEAD_BYTES: usize = 8 << 10;
+/// How often a message that does not come is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The room of messages that were let in and that nobody has taken over yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
     entries: Arc<Mutex<Entries>>,
@@ -40,7 +44,7 @@ struct Entries {
     inside_message: bool,
 }
 
-/// Who gives the permits of a message back.
+/// Who gives the room of a message back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The handler, which takes every message from the ledger.
@@ -54,7 +58,18 @@ pub(crate) enum Kind {
 pub(crate) struct Admitted {
     /// Its size on the wire.
     pub(crate) bytes: usize,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// What it shares with the messages that it began together with.
+    shared: Arc<Room>,
+    /// What it took when more of it came.
+    own: Option<Room>,
+}
+
+impl Admitted {
+    /// How long the rest may take.
+    fn patience(&self, received: usize, limit: Duration) -> Duration {
+        let own = self.own.as_ref().map_or(limit, |room| room.patience(received, limit));
+        self.shared.patience(received, limit).min(own)
+    }
 }
 
 impl Ledger {
@@ -63,12 +78,12 @@ impl Ledger {
         Self { entries: Arc::new(Mutex::new(entries)) }
     }
 
-    /// Hands the oldest message over, with its permits.
+    /// Hands the oldest message over, with its room.
     pub(crate) fn take(&self) -> Option<Admitted> {
         self.entries.lock().messages.pop_front()
     }
 
-    /// Whether a message has begun that nobody has taken: it holds permits until it is taken.
+    /// Whether a message has begun that nobody has taken: it holds room until it is taken.
     pub(crate) fn has_begun(&self) -> bool {
         let entries = self.entries.lock();
         entries.inside_message || !entries.messages.is_empty()
@@ -78,14 +93,13 @@ impl Ledger {
 /// What all bodies of a listener share.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
-    budget: Arc<Semaphore>,
-    budget_max: usize,
+    budget: Arc<Budget>,
     receive_timeout: Duration,
 }
 
 impl Bounds {
-    pub(crate) fn new(budget_max: usize, receive_timeout: Duration) -> Self {
-        Self { budget: Arc::new(Semaphore::new(budget_max)), budget_max, receive_timeout }
+    pub(crate) fn new(budget: Arc<Budget>, receive_timeout: Duration) -> Self {
+        Self { budget, receive_timeout }
     }
 }
 
@@ -95,13 +109,11 @@ pub(crate) struct Intake {
     splitter: Splitter,
     ledger: Ledger,
     kind: Kind,
-    budget: PollSemaphore,
-    /// The permits that there are.
-    budget_max: usize,
-    /// A frame that waits for permits.
+    budget: Arc<Budget>,
+    /// Data that waits for room.
     waiting: Option<Waiting>,
     /// What came in one frame with the end of a message, behind it. The end is handed on first: the
-    /// message gives its permits back only when it is whole, and others may wait for those.
+    /// message gives its room back only when it is whole, and others may wait for that.
     behind: Option<Bytes>,
     /// What was let in and not handed on.
     pieces: VecDeque<Bytes>,
@@ -111,8 +123,7 @@ pub(crate) struct Intake {
 struct Waiting {
     data: Bytes,
     found: Found,
-    /// What they need together.
-    permits: u32,
+    room: Pin<Box<dyn Future<Output = Room> + Send>>,
 }
 
 impl Intake {
@@ -122,8 +133,7 @@ impl Intake {
             splitter: Splitter::new(message_max),
             ledger: Ledger::new(),
             kind,
-            budget: PollSemaphore::new(Arc::clone(&bounds.budget)),
-            budget_max: bounds.budget_max,
+            budget: Arc::clone(&bounds.budget),
             waiting: None,
             behind: None,
             pieces: VecDeque::new(),
@@ -143,8 +153,13 @@ impl Intake {
                 Poll::Ready(frame)
             }
             Poll::Pending if self.splitter.is_inside_message() => {
-                ready!(self.patience.poll_lost(cx));
-                let limit = rafka_core::duration::Display(self.patience.limit);
+                let (ledger, came) = (&self.ledger, self.splitter.came());
+                let limit = self.patience.limit;
+                let limit = ready!(self.patience.poll_lost(cx, || {
+                    let entries = ledger.entries.lock();
+                    entries.messages.back().map_or(limit, |message| message.patience(came, limit))
+                }));
+                let limit = rafka_core::duration::Display(limit);
                 let message = format!("the rest of the message did not come within {limit}");
                 Poll::Ready(Some(Err(Status::deadline_exceeded(message))))
             }
@@ -152,33 +167,55 @@ impl Intake {
         }
     }
 
-    /// Lets the waiting frame in once its messages have their permits.
+    /// Lets the waiting data in once there is room for it.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(waiting) = &self.waiting else { return Poll::Ready(()) };
-        let permit = match waiting.permits {
-            0 => None,
-            permits => ready!(self.budget.poll_acquire_many(cx, permits)),
-        };
+        let Some(waiting) = &mut self.waiting else { return Poll::Ready(()) };
+        let room = ready!(waiting.room.as_mut().poll(cx));
         if let Some(Waiting { data, found, .. }) = self.waiting.take() {
+            let mut entries = self.ledger.entries.lock();
+            if found.begun.is_empty() {
+                if let Some(message) = entries.messages.back_mut() {
+                    message.own = Some(room);
+                }
+            } else {
+                let shared = Arc::new(room);
+                let admitted = |bytes: &usize| {
+                    let shared = Arc::clone(&shared);
+                    Admitted { bytes: *bytes, shared, own: None }
+                };
+                entries.messages.extend(found.begun.iter().map(admitted));
+            }
+            drop(entries);
             self.pieces = found.pieces(data);
-            self.ledger.entries.lock().messages.extend(share_out(permit, found.begun));
         }
         Poll::Ready(())
     }
-}
 
-/// Gives each message its part of the permits.
-fn share_out(
-    mut permit: Option<OwnedSemaphorePermit>,
-    messages: Vec<usize>,
-) -> impl Iterator<Item = Admitted> {
-    messages.into_iter().map(move |bytes| {
-        let part = permit.as_mut().and_then(|permit| {
-            let left = permit.num_permits();
-            permit.split(bytes.min(left))
+    /// Room for what came. What goes on with a message adds to what that holds.
+    fn ask(&self, data: Bytes, found: Found, came_before: usize) -> Waiting {
+        let free = if self.kind == Kind::Passing { HEAD_BYTES } else { 0 };
+        let beyond = |came: usize| came.saturating_sub(free);
+        let came = self.splitter.came();
+        let (mut room, more) = match found.begun.split_last() {
+            None => {
+                let mut entries = self.ledger.entries.lock();
+                let message = entries.messages.back_mut();
+                let is_unbounded = message.as_ref().is_some_and(|it| it.shared.bytes().is_none());
+                let own = message.and_then(|message| message.own.take());
+                let more = if is_unbounded { 0 } else { beyond(came) - beyond(came_before) };
+                (own.unwrap_or_else(|| self.budget.room()), more)
+            }
+            Some((_last, whole)) => {
+                let whole: usize = whole.iter().map(|bytes| beyond(*bytes)).sum();
+                (self.budget.room(), whole + beyond(came))
+            }
+        };
+        let room = Box::pin(async move {
+            room.grow(more).await;
+            room
         });
-        Admitted { bytes, _permit: part }
-    })
+        Waiting { data, found, room }
+    }
 }
 
 impl http_body::Body for Intake {
@@ -209,7 +246,7 @@ impl http_body::Body for Intake {
             if 0 < end && end < data.len() {
                 this.behind = Some(data.split_off(end));
             }
-            let was_inside = this.splitter.is_inside_message();
+            let (was_inside, came) = (this.splitter.is_inside_message(), this.splitter.came());
             let found = match this.splitter.take(&data) {
                 Ok(found) => found,
                 Err(too_large) => return Poll::Ready(Some(Err(too_large.into()))),
@@ -221,14 +258,11 @@ impl http_body::Body for Intake {
                 let mut entries = this.ledger.entries.lock();
                 entries.inside_message = this.splitter.is_inside_message();
                 if this.kind == Kind::Passing && !found.begun.is_empty() {
-                    // Before the next ones wait for permits: who waits holds none.
+                    // Before the next ones wait for room: who waits holds none.
                     entries.messages.clear();
                 }
             }
-            // More than there is in all would wait for ever.
-            let bytes = found.begun.iter().sum::<usize>().min(this.budget_max);
-            let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-            this.waiting = Some(Waiting { data, found, permits });
+            this.waiting = Some(this.ask(data, found, came));
         }
     }
 
@@ -241,42 +275,45 @@ impl http_body::Body for Intake {
 /// How much longer the rest of a message is waited for.
 struct Patience {
     limit: Duration,
-    /// What is left for the present message.
-    left: Duration,
+    /// How long it was waited for. Time spent elsewhere does not count.
+    waited: Duration,
     waiting_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patience {
     fn new(limit: Duration) -> Self {
-        Self { limit, left: limit, waiting_since: None, timer: None }
+        Self { limit, waited: Duration::ZERO, waiting_since: None, timer: None }
     }
 
     /// A message begins.
     fn start(&mut self) {
-        self.left = self.limit;
+        self.waited = Duration::ZERO;
     }
 
-    /// Something came: the time until now counts, time spent elsewhere does not.
+    /// Something came.
     fn arrived(&mut self) {
         if let Some(since) = self.waiting_since.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
+            self.waited += since.elapsed();
         }
     }
 
-    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waiting_since.is_none() {
+    /// Ready with the limit when it has passed.
+    fn poll_lost(&mut self, cx: &mut Context<'_>, limit: impl Fn() -> Duration) -> Poll<Duration> {
+        loop {
             let now = Instant::now();
-            self.waiting_since = Some(now);
-            let until = now + self.left;
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(until),
-                None => self.timer = Some(Box::pin(tokio::time::sleep_until(until))),
+            let is_first = self.waiting_since.is_none();
+            let waited = self.waited + (now - *self.waiting_since.get_or_insert(now));
+            let limit = limit();
+            let Some(left) = limit.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                return Poll::Ready(limit);
+            };
+            let until = now + left.min(LOOK_INTERVAL);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            if is_first || timer.is_elapsed() {
+                timer.as_mut().reset(until);
             }
-        }
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(cx),
-            None => Poll::Pending,
+            ready!(timer.as_mut().poll(cx));
         }
     }
 }

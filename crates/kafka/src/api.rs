@@ -49,13 +49,14 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 
-use bytes::Bytes;
+use rafka_broker::Room;
 use rafka_kafka_wire::{ApiKey, Frame, Message, Reader, RequestHeader, ResponseHeader, Writer};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::Closed;
 use crate::gateway::Gateway;
+use crate::intake::Received;
 use crate::session::Session;
 
 /// An API that is served.
@@ -136,8 +137,13 @@ pub(crate) enum Answer {
 /// A request that was begun.
 pub(crate) enum Started {
     Answered(Answer),
-    /// It has taken its place in the order of appends; the answer comes when it is acknowledged.
-    Waits(Pin<Box<dyn Future<Output = Result<Answer, Closed>> + Send>>),
+    /// It has taken its place in the order of appends.
+    Waits {
+        /// Comes when it is acknowledged.
+        answer: Pin<Box<dyn Future<Output = Result<Answer, Closed>> + Send>>,
+        /// Of the request, until then.
+        room: Room,
+    },
 }
 
 /// Who asked what, in which version.
@@ -195,7 +201,7 @@ pub(crate) fn served(key: i16) -> Option<RangeInclusive<i16>> {
 }
 
 /// Whether the request is one of those that wait for their acknowledgements together.
-pub(crate) fn is_produce(frame: &Bytes) -> bool {
+pub(crate) fn is_produce(frame: &[u8]) -> bool {
     frame.starts_with(&ApiKey::Produce.code().to_be_bytes())
 }
 
@@ -204,7 +210,7 @@ pub(crate) async fn start(
     gateway: &Gateway,
     peer: SocketAddr,
     session: &mut Option<Session>,
-    frame: Bytes,
+    Received { frame, room }: Received,
 ) -> Result<Started, Closed> {
     let mut reader = Reader::new(&frame).tolerant();
     let header = RequestHeader::decode(&mut reader).map_err(Closed::Header)?;
@@ -227,10 +233,13 @@ pub(crate) async fn start(
         return Err(context.unsupported());
     }
     if header.key == ApiKey::Produce {
-        return produce::start(gateway, context, reader).await;
+        return produce::start(gateway, context, reader, room).await;
     }
     if header.key == ApiKey::Fetch {
-        return fetch::answer(gateway, &context, session, reader).await.map(Started::Answered);
+        let asked = fetch::ask(&context, session, reader)?;
+        // A reader may wait for minutes, and needs its request no more.
+        drop((frame, room));
+        return fetch::answer(gateway, &context, session, asked).await.map(Started::Answered);
     }
     answer(gateway, &context, reader).await.map(Started::Answered)
 }

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use bytes::Buf as _;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
-use rafka_broker::Admission;
+use rafka_broker::{Admission, Room};
 use rafka_kafka_wire::{DecodeError, EncodeError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::api::{self, Answer, Started};
 use crate::gateway::Gateway;
@@ -108,8 +107,7 @@ pub(crate) async fn serve(gateway: Gateway, stream: TcpStream, peer: SocketAddr,
 }
 
 /// An answer that waits, with the memory of its request.
-type Waiting =
-    std::pin::Pin<Box<dyn Future<Output = (Result<Answer, Closed>, OwnedSemaphorePermit)> + Send>>;
+type Waiting = std::pin::Pin<Box<dyn Future<Output = (Result<Answer, Closed>, Room)> + Send>>;
 
 struct Connection {
     gateway: Gateway,
@@ -148,7 +146,7 @@ impl Connection {
             if let Err(closed) = self.turn().await {
                 if matches!(closed, Closed::Stopping | Closed::Ended(_) | Closed::Unanswered(_)) {
                     // What was appended is answered, if there is still somebody to read it.
-                    while let Some((answer, _permit)) = self.acks.next().await {
+                    while let Some((answer, _room)) = self.acks.next().await {
                         if let Err(closed) = self.answer(answer).await {
                             return closed;
                         }
@@ -165,7 +163,7 @@ impl Connection {
         let is_waiting = !self.acks.is_empty();
         let next = tokio::select! {
             biased;
-            Some((answer, _permit)) = self.acks.next(), if is_waiting => Next::Acked(answer),
+            Some((answer, _room)) = self.acks.next(), if is_waiting => Next::Acked(answer),
             () = self.gateway.stop.cancelled() => Next::Stop,
             begun = self.intake.begun(), if !is_full => Next::Begun(begun),
             () = tokio::time::sleep(self.patience), if !is_waiting => Next::Idle,
@@ -188,11 +186,11 @@ impl Connection {
     async fn receive(&mut self) -> Result<Received, Closed> {
         let Self { intake, acks, output, gateway, .. } = self;
         let limit = gateway.settings.receive_timeout;
-        let mut receiving = pin!(intake.receive());
+        let mut receiving = pin!(intake.receive(api::is_produce));
         loop {
             tokio::select! {
                 biased;
-                Some((answer, _permit)) = acks.next(), if !acks.is_empty() => {
+                Some((answer, _room)) = acks.next(), if !acks.is_empty() => {
                     send(output, limit, answer?).await?;
                 }
                 received = &mut receiving => return Ok(received?),
@@ -202,14 +200,13 @@ impl Connection {
 
     /// Begins a request; one that is no produce request is answered before this returns.
     async fn start(&mut self, received: Received) -> Result<(), Closed> {
-        let Received { frame, permit } = received;
-        if !api::is_produce(&frame) {
-            while let Some((answer, _permit)) = self.acks.next().await {
+        if !api::is_produce(&received.frame) {
+            while let Some((answer, _room)) = self.acks.next().await {
                 self.answer(answer).await?;
             }
         }
         let started = {
-            let starting = api::start(&self.gateway, self.peer, &mut self.session, frame);
+            let starting = api::start(&self.gateway, self.peer, &mut self.session, received);
             tokio::select! {
                 biased;
                 started = starting => started?,
@@ -217,12 +214,9 @@ impl Connection {
             }
         };
         match started {
-            Started::Answered(answer) => {
-                drop(permit);
-                self.answer(Ok(answer)).await
-            }
-            Started::Waits(answer) => {
-                self.acks.push_back(Box::pin(async move { (answer.await, permit) }));
+            Started::Answered(answer) => self.answer(Ok(answer)).await,
+            Started::Waits { answer, room } => {
+                self.acks.push_back(Box::pin(async move { (answer.await, room) }));
                 Ok(())
             }
         }

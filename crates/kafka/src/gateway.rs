@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 
-use rafka_broker::{Broker, Error, LISTENER_KAFKA, topics};
+use rafka_broker::{Broker, Budget, Error, LISTENER_KAFKA, topics};
 use rafka_core::{ByteSize, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,8 @@ use crate::stats::Stats;
 pub(crate) struct Gateway {
     pub(crate) broker: Broker,
     pub(crate) settings: Arc<Settings>,
-    /// One permit for each byte of requests that are being received or unanswered.
-    pub(crate) budget: Arc<Semaphore>,
+    /// Of requests that are being received or unanswered.
+    pub(crate) budget: Arc<Budget>,
     /// One permit for each byte that readers who catch up may hold.
     reads: Arc<Semaphore>,
     /// One permit for each partition in a fetch session.
@@ -33,13 +33,13 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn new(broker: Broker, settings: Settings) -> Self {
-        let budget = Semaphore::new(settings.receive_budget().as_usize());
+        let budget = Budget::new(settings.receive_budget(), settings.frame_bytes_max());
         let reads = Semaphore::new(settings.read_budget().as_usize());
         let sessions = Semaphore::new(settings.fetch_session_partitions_max as usize);
         Self {
             broker,
             settings: Arc::new(settings),
-            budget: Arc::new(budget),
+            budget,
             reads: Arc::new(reads),
             sessions: Arc::new(sessions),
             session_id: Arc::new(AtomicI32::new(1)),

@@ -1,21 +1,31 @@
-//! Frames in: nothing is set aside for a request before there is room for all of it.
+//! Frames in: memory is taken for what has come, not for what was announced.
 //!
-//! A request announces its length in four bytes. It is not read on until the listener's byte budget
-//! has room for all of it, and memory is taken for what has come, not for what was announced.
+//! A request announces its length in four bytes. Its head comes with the connection's own buffer; for
+//! the rest, room is taken from the listener's budget step by step, each when there is something to
+//! be read. A small request waits for no room, unless it is one of those that wait for their answers
+//! together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
+use rafka_broker::{Budget, Room};
 use rafka_core::ByteSize;
-use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::time::Instant;
 
-/// Small requests come with one read; larger ones go past this buffer.
-const READ_BYTES: usize = 8 << 10;
-/// Until so many bytes of a request have come, no memory is taken for the rest.
-const TRUSTED_BYTES: usize = 64 << 10;
+/// Small requests come with one read; larger ones go past this buffer. So much of a request costs no
+/// room: it is part of what a connection costs.
+const HEAD_BYTES: usize = 8 << 10;
+/// The first step beyond the head. Each further one is as large as what has come.
+const STEP_BYTES: usize = 32 << 10;
+/// Up to this size the memory of a request is set aside at once when its head has come: what is not
+/// written to takes none. A larger one grows to at most four times what has come.
+const WHOLE_BYTES: usize = 1 << 20;
 const LENGTH_LEN: usize = 4;
+
+/// How often a request that does not come is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A request that has come whole.
 #[derive(Debug)]
@@ -23,7 +33,7 @@ pub(crate) struct Received {
     /// Without the length in front.
     pub(crate) frame: Bytes,
     /// Its share of the budget, kept until it is answered.
-    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) room: Room,
 }
 
 /// Why no request comes any more.
@@ -51,12 +61,15 @@ pub(crate) enum Ended {
         /// Within this.
         limit: Duration,
     },
+    /// The system has no memory for it.
+    #[error("there is no memory for a request of {0} bytes")]
+    Memory(usize),
 }
 
 /// Reads the requests of one connection.
 pub(crate) struct Intake<R> {
     input: BufReader<R>,
-    budget: Arc<Semaphore>,
+    budget: Arc<Budget>,
     frame_bytes_max: ByteSize,
     limit: Duration,
     length: [u8; LENGTH_LEN],
@@ -66,11 +79,11 @@ pub(crate) struct Intake<R> {
 impl<R: AsyncRead + Unpin> Intake<R> {
     pub(crate) fn new(
         input: R,
-        budget: Arc<Semaphore>,
+        budget: Arc<Budget>,
         frame_bytes_max: ByteSize,
         limit: Duration,
     ) -> Self {
-        let input = BufReader::with_capacity(READ_BYTES, input);
+        let input = BufReader::with_capacity(HEAD_BYTES, input);
         Self { input, budget, frame_bytes_max, limit, length: [0; 4], length_read: 0 }
     }
 
@@ -90,46 +103,39 @@ impl<R: AsyncRead + Unpin> Intake<R> {
         Ok(())
     }
 
-    /// Receives the request that has begun.
+    /// Receives the request that has begun. `is_queued` says of which requests a connection may have
+    /// many unanswered: these need room however small they are.
     ///
     /// # Cancel safety
     /// Cancelled, the connection is of no further use.
-    pub(crate) async fn receive(&mut self) -> Result<Received, Ended> {
+    pub(crate) async fn receive(
+        &mut self,
+        is_queued: impl Fn(&[u8]) -> bool,
+    ) -> Result<Received, Ended> {
         self.length_read = 0;
         let announced = i32::from_be_bytes(self.length);
         let max = self.frame_bytes_max;
         let len = u32::try_from(announced).ok().filter(|len| 0 < *len && u64::from(*len) <= max.0);
-        let permits = len.ok_or_else(|| match foreign(self.length) {
+        let len = len.ok_or_else(|| match foreign(self.length) {
             Some(protocol) => Ended::Foreign(protocol),
             None => Ended::Length(announced, max),
         })?;
-        let len = usize::try_from(permits).expect("32 bits fit a length");
-        let permit = Arc::clone(&self.budget).acquire_many_owned(permits).await;
-        let permit = permit.expect("nobody closes the budget");
-        let mut frame = BytesMut::with_capacity(len.min(TRUSTED_BYTES));
-        let filled = tokio::time::timeout(self.limit, self.fill(&mut frame, len)).await;
-        match filled {
-            Ok(filled) => filled?,
-            Err(_elapsed) => {
-                let (received, limit) = (frame.len(), self.limit);
-                return Err(Ended::Late { received, announced: len, limit });
-            }
+        let len = usize::try_from(len).expect("32 bits fit a length");
+        let patience = Patience {
+            len,
+            received: 0,
+            room: self.budget.room(),
+            limit: self.limit,
+            waited: Duration::ZERO,
+        };
+        let mut coming = Coming { frame: Vec::with_capacity(len.min(HEAD_BYTES)), patience };
+        while coming.patience.received < len {
+            coming.more(&mut self.input).await?;
         }
-        Ok(Received { frame: frame.freeze(), permit })
-    }
-
-    async fn fill(&mut self, frame: &mut BytesMut, len: usize) -> Result<(), Ended> {
-        while frame.len() < len {
-            if frame.len() == frame.capacity() {
-                frame.reserve(len - frame.len());
-            }
-            let left = len - frame.len();
-            let mut room = (&mut *frame).limit(left);
-            if self.input.read_buf(&mut room).await.map_err(Ended::Broken)? == 0 {
-                return Err(Ended::Broken(std::io::ErrorKind::UnexpectedEof.into()));
-            }
+        if len <= HEAD_BYTES && is_queued(&coming.frame) {
+            coming.patience.room.grow(len).await;
         }
-        Ok(())
+        Ok(Received { frame: coming.frame.into(), room: coming.patience.room })
     }
 
     /// Whether bytes of a further request have come already.
@@ -140,6 +146,77 @@ impl<R: AsyncRead + Unpin> Intake<R> {
     /// The connection itself.
     pub(crate) fn input(&mut self) -> &mut R {
         self.input.get_mut()
+    }
+}
+
+/// A request that is being received.
+struct Coming {
+    frame: Vec<u8>,
+    patience: Patience,
+}
+
+/// How long the client may take.
+struct Patience {
+    /// What was announced.
+    len: usize,
+    /// What came of it.
+    received: usize,
+    room: Room,
+    limit: Duration,
+    /// How long the client was waited for. What it waits for room does not count.
+    waited: Duration,
+}
+
+impl Coming {
+    /// Takes in what comes next.
+    async fn more<R: AsyncRead + Unpin>(&mut self, input: &mut BufReader<R>) -> Result<(), Ended> {
+        let Self { frame, patience } = self;
+        let received = patience.received;
+        let left = patience.len - received;
+        if patience.permitted() == received {
+            patience.within(async { input.fill_buf().await.map(<[u8]>::len) }).await?;
+            patience.room.grow(received.max(STEP_BYTES).min(left)).await;
+        }
+        if frame.capacity() == received {
+            let whole = WHOLE_BYTES.max(4 * received).min(patience.len);
+            let set_aside = frame.try_reserve_exact(whole - received);
+            set_aside.map_err(|_refused| Ended::Memory(patience.len))?;
+        }
+        let most = left.min(patience.permitted() - received).min(frame.capacity() - received);
+        patience.within(input.read_buf(&mut frame.limit(most))).await?;
+        patience.received = frame.len();
+        Ok(())
+    }
+}
+
+impl Patience {
+    /// How many bytes there is room for.
+    fn permitted(&self) -> usize {
+        self.room.bytes().map_or(self.len, |room| HEAD_BYTES + room)
+    }
+
+    /// Waits for the client to send something, as long as it may take.
+    async fn within(
+        &mut self,
+        reading: impl Future<Output = std::io::Result<usize>>,
+    ) -> Result<(), Ended> {
+        let mut reading = std::pin::pin!(reading);
+        loop {
+            let limit = self.room.patience(self.received, self.limit);
+            let left = limit.saturating_sub(self.waited);
+            if left.is_zero() {
+                let (received, announced) = (self.received, self.len);
+                return Err(Ended::Late { received, announced, limit });
+            }
+            let began = Instant::now();
+            let read = tokio::time::timeout(left.min(LOOK_INTERVAL), &mut reading).await;
+            self.waited += began.elapsed();
+            match read {
+                Ok(Ok(0)) => return Err(Ended::Broken(std::io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => return read.map(drop).map_err(Ended::Broken),
+                Err(_elapsed) => {}
+            }
+        }
     }
 }
 
@@ -155,16 +232,38 @@ fn foreign(first: [u8; 4]) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::task::JoinSet;
+
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(10);
+    const MAX: ByteSize = ByteSize::kib(100);
+    const TOTAL: ByteSize = ByteSize::kib(200);
+
+    fn budget() -> Arc<Budget> {
+        Budget::new(TOTAL, MAX)
+    }
+
     fn intake(input: &[u8]) -> Intake<&[u8]> {
-        let budget = Arc::new(Semaphore::new(1000));
-        Intake::new(input, budget, ByteSize(1000), Duration::from_secs(10))
+        Intake::new(input, budget(), ByteSize(1000), LIMIT)
+    }
+
+    /// A client, and what is received of it.
+    fn connected(budget: &Arc<Budget>) -> (DuplexStream, Intake<DuplexStream>) {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        (client, Intake::new(server, Arc::clone(budget), MAX, LIMIT))
+    }
+
+    /// Sends the first bytes of a request of this length.
+    async fn send(client: &mut DuplexStream, len: u32, sent: usize) {
+        client.write_all(&len.to_be_bytes()).await.expect("it is read");
+        client.write_all(&vec![7; sent]).await.expect("it is read");
     }
 
     async fn next<R: AsyncRead + Unpin>(intake: &mut Intake<R>) -> Result<Received, Ended> {
         intake.begun().await?;
-        intake.receive().await
+        intake.receive(|_| false).await
     }
 
     #[tokio::test]
@@ -172,12 +271,10 @@ mod tests {
         let frames = [&b"\0\0\0\x03abc"[..], b"\0\0\0\x01d"].concat();
         for cut in 1..frames.len() {
             let (mut client, server) = tokio::io::duplex(64);
-            let budget = Arc::new(Semaphore::new(1000));
-            let mut intake = Intake::new(server, budget, ByteSize(1000), Duration::from_secs(10));
+            let mut intake = Intake::new(server, budget(), ByteSize(1000), LIMIT);
             let (first, rest) = frames.split_at(cut);
             let (first, rest) = (first.to_vec(), rest.to_vec());
             let writing = async move {
-                use tokio::io::AsyncWriteExt as _;
                 client.write_all(&first).await.expect("it is read");
                 tokio::task::yield_now().await;
                 client.write_all(&rest).await.expect("it is read");
@@ -218,29 +315,113 @@ mod tests {
     async fn a_request_that_does_not_come_whole_ends_the_connection() {
         let ended = next(&mut intake(b"\0\0\0\x05ab")).await.expect_err("cut off");
         assert!(matches!(ended, Ended::Broken(_)), "{ended}");
-        let (client, server) = tokio::io::duplex(64);
-        let budget = Arc::new(Semaphore::new(1000));
-        let mut intake = Intake::new(server, budget, ByteSize(1000), Duration::from_secs(10));
-        let writing = async {
-            use tokio::io::AsyncWriteExt as _;
-            let mut client = client;
-            client.write_all(b"\0\0\0\x05ab").await.expect("it is read");
-            client
-        };
-        let (_client, ended) = tokio::join!(writing, next(&mut intake));
-        let ended = ended.expect_err("it is late").to_string();
-        assert!(ended.starts_with("2 of 5 bytes"), "{ended}");
+        let (mut client, mut intake) = connected(&budget());
+        send(&mut client, 5, 2).await;
+        let ended = next(&mut intake).await.expect_err("it is late").to_string();
+        assert_eq!(ended, "2 of 5 bytes of a request came within 10s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_fit_the_budget_waits_unread() {
-        let frame = [&[0, 0, 3, 0xe8][..], &[7; 1000]].concat();
-        let (mut first, mut second) = (intake(&frame), intake(&frame));
-        second.budget = Arc::clone(&first.budget);
-        let held = next(&mut first).await.expect("there is room");
-        let waits = tokio::time::timeout(Duration::from_secs(60), next(&mut second)).await;
-        assert!(waits.is_err(), "the first is not answered yet");
-        drop(held);
-        assert_eq!(second.receive().await.expect("there is room now").frame.len(), 1000);
+    async fn what_was_announced_and_does_not_come_keeps_nobody_waiting() {
+        let budget = budget();
+        let mut silent = Vec::new();
+        for sent in [0, 1, HEAD_BYTES] {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, 100_000, sent).await;
+            intake.begun().await.expect("it has begun");
+            let waits = tokio::time::timeout(LIMIT / 2, intake.receive(|_| false)).await;
+            assert!(waits.is_err());
+            silent.push((client, intake));
+        }
+        assert!(budget.is_idle());
+        let began = Instant::now();
+        for len in [100, 100_000, 100_000] {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, len, 100_000).await;
+            let received = next(&mut intake).await.expect("there is room");
+            assert_eq!(received.frame.len(), len as usize);
+            silent.push((client, intake));
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_hold_room_for_each_other_come_whole_one_after_the_other() {
+        let budget = budget();
+        let mut coming = JoinSet::new();
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, 100_000, 60_000).await;
+            clients.push(client);
+            coming
+                .spawn(async move { next(&mut intake).await.map(|received| received.frame.len()) });
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(budget.is_crowded(), "all have some, and none has enough");
+        for client in &mut clients {
+            client.write_all(&[7; 40_000]).await.expect("it is read");
+        }
+        let began = Instant::now();
+        for received in coming.join_all().await {
+            assert_eq!(received.expect("it comes"), 100_000);
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody waited for a limit");
+        assert!(budget.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_room_that_others_want_must_send_on() {
+        let budget = budget();
+        let mut coming = JoinSet::new();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, 100_000, 99_000).await;
+            clients.push(client);
+            coming
+                .spawn(async move { next(&mut intake).await.map(|received| received.frame.len()) });
+        }
+        let (mut client, mut intake) = connected(&budget);
+        send(&mut client, 100_000, 100_000).await;
+        let began = Instant::now();
+        next(&mut intake).await.expect("others are sent away for it");
+        assert!(began.elapsed() < LIMIT, "before their time is over");
+        while let Some(ended) = coming.join_next().await {
+            let ended = ended.expect("no panic").expect_err("it does not come");
+            assert!(matches!(ended, Ended::Late { received: 99_000, .. }), "{ended}");
+        }
+    }
+
+    #[tokio::test]
+    async fn small_requests_need_room_if_many_of_them_wait() {
+        let budget = budget();
+        for (is_queued, held) in [(true, 100), (false, 0)] {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, 100, 100).await;
+            intake.begun().await.expect("it has begun");
+            let _received = intake.receive(|_| is_queued).await.expect("whole");
+            assert_eq!(budget.held(), held);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_answered_holds_its_room() {
+        let budget = budget();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let (mut client, mut intake) = connected(&budget);
+            send(&mut client, 100_000, 100_000).await;
+            held.push(next(&mut intake).await.expect("there is room"));
+        }
+        let (mut client, mut intake) = connected(&budget);
+        send(&mut client, 100_000, 100_000).await;
+        intake.begun().await.expect("it has begun");
+        let mut receiving = std::pin::pin!(intake.receive(|_| false));
+        assert!(tokio::time::timeout(10 * LIMIT, &mut receiving).await.is_err());
+        held.clear();
+        assert_eq!(receiving.await.expect("there is room now").frame.len(), 100_000);
     }
 }

@@ -38,12 +38,13 @@ pub struct Settings {
     /// more of an answer. From 100 ms to 10 min. Default: 30 s.
     #[serde(with = "duration")]
     pub receive_timeout: Duration,
-    /// The largest request; above it the connection is closed. No request may be larger than
+    /// The largest request; above it the connection is closed. No request may be larger than half of
     /// `receive_bytes_max`. From 64 KiB to 1 GiB. Default: 100 MiB. Kafka's
     /// `socket.request.max.bytes`.
     pub request_bytes_max: ByteSize,
-    /// Requests that are being received or unanswered, of all connections: what does not fit waits
-    /// unread. From 4 MiB to 64 GiB. By default an eighth of the memory that the process may use, at
+    /// Requests that are being received or unanswered, of all connections, as far as they have come and
+    /// beyond their first 8 KiB: what does not fit waits unread, and who holds room that others wait
+    /// for must send at least 256 KiB a second. From 4 MiB to 64 GiB. By default an eighth of the memory that the process may use, at
     /// most 64 MiB.
     pub receive_bytes_max: Option<ByteSize>,
     /// The most record bytes in one answer to a reader, whatever it asks for. From 64 KiB to 256 MiB.
@@ -129,7 +130,7 @@ impl Settings {
 
     /// The largest request that is taken.
     pub(crate) fn frame_bytes_max(&self) -> ByteSize {
-        self.request_bytes_max.min(self.receive_budget())
+        self.request_bytes_max.min(ByteSize(self.receive_budget().0 / 2))
     }
 }
 
@@ -161,8 +162,8 @@ mod tests {
             assert_eq!(settings.validate(), Ok(()));
             settings.frame_bytes_max()
         };
-        assert_eq!(fitted(Some(ByteSize::mib(256))), ByteSize::mib(32));
-        assert_eq!(fitted(Some(ByteSize::mib(8))), ByteSize::mib(4));
-        assert_eq!(fitted(None), ByteSize::mib(64));
+        assert_eq!(fitted(Some(ByteSize::mib(256))), ByteSize::mib(16));
+        assert_eq!(fitted(Some(ByteSize::mib(8))), ByteSize::mib(2));
+        assert_eq!(fitted(None), ByteSize::mib(32));
     }
 }

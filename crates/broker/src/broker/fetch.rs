@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Broker, Inner};
 use crate::fetch::{Aborted, Fetched, Isolation, PartitionData, Position, Request};
-use crate::partition::Partition;
+use crate::partition::{self, Partition};
 use crate::{Error, TopicRef};
 
 /// After so many positions others get their turn: a request may name a million.
@@ -32,7 +32,9 @@ impl Broker {
         let data = if request.wait_max.is_zero() || is_enough(&data, request.bytes_min) {
             data
         } else {
-            inner.park(&request, data).await
+            drop(data);
+            inner.park(&request).await;
+            inner.read_positions(&request).await
         };
         let bytes: usize = fetched(&data).map(Batch::len).sum();
         inner.stats.fetch_bytes.add(bytes as u64);
@@ -40,12 +42,21 @@ impl Broker {
         inner.stats.fetch_failures.add(failures as u64);
         data
     }
+
+    /// Waits until a fetch would find enough, or has nothing more to wait for. Whoever waits holds
+    /// nothing of what it waits for.
+    ///
+    /// # Cancel safety
+    /// Nothing changes by waiting; dropping it is safe.
+    pub async fn wait_for(&self, request: &Request) {
+        self.inner.park(request).await;
+    }
 }
 
 impl Inner {
-    /// Waits for more than `data`, until there is enough or the time is over.
-    async fn park(&self, request: &Request, data: Vec<PartitionData>) -> Vec<PartitionData> {
-        let Ok(_permit) = self.fetch_waits.try_acquire() else { return data };
+    /// See [`Broker::wait_for`].
+    async fn park(&self, request: &Request) {
+        let Ok(_permit) = self.fetch_waits.try_acquire() else { return };
         let deadline = Instant::now() + request.wait_max;
         // Once each, however often they are named.
         let partitions: BTreeMap<LogId, Arc<Partition>> = request
@@ -57,10 +68,9 @@ impl Inner {
         let partitions: Vec<Arc<Partition>> = partitions.into_values().collect();
         loop {
             let parked = Parked::new(&partitions);
-            // What came between the last read and the registration wakes nobody: look again.
-            let data = self.read_positions(request).await;
-            if is_enough(&data, request.bytes_min) {
-                return data;
+            // What came between the last look and the registration wakes nobody: look again.
+            if self.has_enough(request).await {
+                return;
             }
             let woken = tokio::select! {
                 biased;
@@ -69,9 +79,48 @@ impl Inner {
                 () = tokio::time::sleep_until(deadline) => false,
             };
             if !woken {
-                return data;
+                return;
             }
         }
+    }
+
+    /// Whether a fetch would find as much as it asks for, or an error.
+    async fn has_enough(&self, request: &Request) -> bool {
+        let mut missing = request.bytes_min.min(request.bytes_max);
+        for (index, position) in request.positions.iter().enumerate() {
+            if index % POSITIONS_AT_ONCE == POSITIONS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let limit = missing.min(position.bytes_max);
+            match self.available(position, request.isolation, limit) {
+                Some(found) if missing <= found => return true,
+                Some(found) => missing = ByteSize(missing.0 - found.0),
+                None => return true,
+            }
+        }
+        missing == ByteSize(0)
+    }
+
+    /// How much there is to read at a position, counted up to `limit`. `None`: an error.
+    fn available(
+        &self,
+        position: &Position,
+        isolation: Isolation,
+        limit: ByteSize,
+    ) -> Option<ByteSize> {
+        let (partition, at) = self.find(position).ok()?;
+        let below = at.readable(isolation);
+        if below <= position.offset {
+            return Some(ByteSize(0));
+        }
+        // What is not in memory any more is old, and to be read at once.
+        let hot = self.engine.read_hot(partition.log, position.offset, below, limit);
+        let Some(found) = hot else { return Some(limit) };
+        let batches = found.ok()?;
+        // Batches are whole: one that does not fit makes up for what is missing.
+        let is_all = batches.last().is_some_and(|last| below <= last.next_offset());
+        let bytes: usize = batches.iter().map(Batch::len).sum();
+        Some(if is_all { ByteSize::of_len(bytes).min(limit) } else { limit })
     }
 
     async fn read_positions(&self, request: &Request) -> Vec<PartitionData> {
@@ -103,22 +152,25 @@ impl Inner {
         answers
     }
 
-    async fn read_position(
-        &self,
-        position: &Position,
-        limit: Option<ByteSize>,
-        isolation: Isolation,
-    ) -> Result<Fetched, Error> {
+    /// Where the partition of a position stands, if it can be read from there.
+    fn find(&self, position: &Position) -> Result<(Arc<Partition>, partition::Position), Error> {
         let (_, partition) = self.table.partition(&position.topic, position.partition)?;
         partition.check_epoch(position.leader_epoch)?;
         let at = partition.position();
         if position.offset < at.log_start || at.log_end < position.offset {
             return Err(out_of_range(&position.topic, position.offset, at.log_start, at.log_end));
         }
-        let below = match isolation {
-            Isolation::ReadUncommitted => at.high_watermark,
-            Isolation::ReadCommitted => at.last_stable_offset,
-        };
+        Ok((partition, at))
+    }
+
+    async fn read_position(
+        &self,
+        position: &Position,
+        limit: Option<ByteSize>,
+        isolation: Isolation,
+    ) -> Result<Fetched, Error> {
+        let (partition, at) = self.find(position)?;
+        let below = at.readable(isolation);
         let batches = match limit {
             Some(limit) if position.offset < below => {
                 self.read(&position.topic, &partition, position.offset, below, limit).await?

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use rafka_core::batch::TimestampType;
+use rafka_core::compression::Compression;
 use rafka_core::{Batch, ErrorCode, Timestamp};
+use rafka_metadata::topic_config::TopicConfig;
 use tokio::time::Instant;
 
 use super::register::Registered;
 use super::{Broker, Inner};
 use crate::partition::AckState;
 use crate::partition::machine::Registration;
-use crate::partition::validate::validate;
+use crate::partition::validate::{INFLATED_BYTES_FREE, INFLATED_BYTES_MAX, validate};
 use crate::pending::{Pending, PendingPartition};
 use crate::produce::{Acks, PartitionBatches, Request};
 use crate::{Error, RECORDS_TOLD_MAX, TopicRef};
@@ -42,11 +44,11 @@ impl Broker {
         let mut partitions = Vec::with_capacity(if acked { request.partitions.len() } else { 0 });
         for (index, entry) in request.partitions.into_iter().enumerate() {
             let PartitionBatches { topic, partition, mut batches } = entry;
-            let mut ack = room
-                .clone()
-                .and_then(|()| registered.of(index))
-                .and_then(|sound| inner.append(&topic, partition, &mut batches, (now, sound)))
-                .unwrap_or_else(|error| AckState::Known(Err(error)));
+            let appended = match room.clone().and_then(|()| registered.of(index)) {
+                Ok(sound) => inner.append(&topic, partition, &mut batches, (now, sound)).await,
+                Err(error) => Err(error),
+            };
+            let mut ack = appended.unwrap_or_else(|error| AckState::Known(Err(error)));
             if let AckState::Known(Err(error)) = &mut ack {
                 error.records.truncate(untold);
                 error.records.shrink_to_fit();
@@ -77,7 +79,7 @@ impl Inner {
         Ok(())
     }
 
-    fn append(
+    async fn append(
         &self,
         topic: &TopicRef,
         partition: rafka_core::PartitionIndex,
@@ -91,7 +93,7 @@ impl Inner {
         }
         let config = topic.config();
         for (index, batch) in batches.iter_mut().enumerate() {
-            validate(batch, &config, now).map_err(|error| Error {
+            self.validate(batch, &config, now).await.map_err(|error| Error {
                 message: format!("batch {index}: {}", error.message).into(),
                 ..error
             })?;
@@ -103,6 +105,29 @@ impl Inner {
             self.count_appended(batches);
         }
         Ok(ack)
+    }
+
+    /// Checks a batch. One that inflates to much waits for its turn and gives others theirs, so that a
+    /// request full of them costs neither all processors nor much memory.
+    async fn validate(
+        &self,
+        batch: &mut Batch,
+        config: &TopicConfig,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let is_plain = |codec| codec == Compression::None;
+        let is_kept = batch.header.attributes.compression().is_ok_and(is_plain)
+            && config.compression.is_none_or(is_plain);
+        let free = if is_kept { INFLATED_BYTES_MAX } else { INFLATED_BYTES_FREE };
+        let mut result = validate(batch, config, now, free);
+        if result.as_ref().is_err_and(|refused| refused.is_beyond_limit) && !is_kept {
+            let turn = self.inflating.acquire().await;
+            result = validate(batch, config, now, INFLATED_BYTES_MAX);
+            drop(turn);
+            tokio::task::yield_now().await;
+        }
+        tokio::task::coop::consume_budget().await;
+        result.map_err(|refused| refused.error)
     }
 
     fn count_appended(&self, batches: &[Batch]) {

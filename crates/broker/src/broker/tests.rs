@@ -282,3 +282,58 @@ async fn the_topic_decides_about_append_time_and_size() {
     large.push(now(), None, Some(&[7; 300]), &[]);
     assert_eq!(produced_at(&broker, &topic, large.build().expect("no codec")).await, 1);
 }
+
+/// A batch that inflates to more than any batch may.
+fn bomb() -> Batch {
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    builder.push(now(), None, Some(&vec![0; 33 << 20]), &[]);
+    builder.build().expect("memory does not fail")
+}
+
+#[tokio::test]
+async fn others_are_served_while_a_request_full_of_bombs_is_refused() {
+    let broker = start(Settings::default()).await;
+    let topic = create_topic(&broker, "orders", 1, &[]).await;
+    let bombs = request(&topic, 0, Acks::All, vec![bomb()]);
+    let bombs = Request { partitions: vec![bombs.partitions[0].clone(); 10], ..bombs };
+    let order = std::cell::RefCell::new(Vec::new());
+    let refused = async {
+        let acks = broker.produce(bombs).await.await;
+        order.borrow_mut().push("bombs");
+        acks
+    };
+    let served = async {
+        for value in ["a", "b", "c"] {
+            produced_at(&broker, &topic, batch(&[value])).await;
+        }
+        order.borrow_mut().push("others");
+    };
+    let (acks, ()) = tokio::join!(refused, served);
+    for ack in acks {
+        let error = ack.result.expect_err("a bomb");
+        assert_eq!(error.code, ErrorCode::CorruptMessage, "{error}");
+        assert!(error.message.contains("inflate to more than 32 MiB"), "{error}");
+    }
+    assert_eq!(order.into_inner(), ["others", "bombs"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_inflates_to_much_is_taken_like_any_other() {
+    let broker = start(Settings::default()).await;
+    let topic = create_topic(&broker, "orders", 1, &[]).await;
+    let recompressed = create_topic(&broker, "zipped", 1, &[("compression.type", "gzip")]).await;
+    for codec in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        for topic in [&topic, &recompressed] {
+            let value = vec![7; 800 << 10];
+            let mut builder = BatchBuilder::new(codec);
+            builder.push(now(), None, Some(&value), &[]);
+            let sent = builder.build().expect("memory does not fail");
+            let offset = produced_at(&broker, topic, sent).await;
+            let found = broker.fetch(fetch_from(topic, offset, Duration::ZERO)).await;
+            let batch = &found[0].result.as_ref().expect("it is there").batches[0];
+            let record = batch.records(ByteSize::mib(1)).expect("sound").next();
+            let record = record.expect("one").expect("sound");
+            assert_eq!(record.value.as_deref(), Some(value.as_slice()), "{codec:?}");
+        }
+    }
+}

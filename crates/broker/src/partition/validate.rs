@@ -9,24 +9,43 @@ use rafka_metadata::topic_config::TopicConfig;
 use crate::{Error, RECORDS_TOLD_MAX, RefusedRecord};
 
 /// What the records of one batch may inflate to. Kafka's clients fill batches of about
-/// `max.message.bytes` (1 MiB) before compression; two threads inflating at once stay below 64 MiB.
-const INFLATED_BYTES_MAX: ByteSize = ByteSize::mib(32);
+/// `max.message.bytes` (1 MiB) before compression.
+pub(crate) const INFLATED_BYTES_MAX: ByteSize = ByteSize::mib(32);
+
+/// What is inflated without asking: as long as that takes, others can wait.
+pub(crate) const INFLATED_BYTES_FREE: ByteSize = ByteSize::kib(256);
+
+/// Why a batch may not enter.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// Its records inflate to more than the limit: under a higher one it may pass.
+    pub(crate) is_beyond_limit: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, is_beyond_limit: false }
+    }
+}
 
 /// Checks a batch that arrived at `now`, and gives it the append time if the topic asks for that.
 ///
 /// # Errors
-/// The first rule that it breaks, with the position of the record.
+/// The first rule that it breaks, with the position of the record; or that its records inflate to
+/// more than `limit`. Then the batch is as it was.
 pub(crate) fn validate(
     batch: &mut Batch,
     config: &TopicConfig,
     now: Timestamp,
-) -> Result<(), Error> {
+    limit: ByteSize,
+) -> Result<(), Refused> {
     check_header(batch, config)?;
-    let timestamp_max = check_records(batch, config, now)?;
+    let timestamp_max = check_records(batch, config, now, limit)?;
     if let Some(compression) = config.compression
         && batch.header.attributes.compression() != Ok(compression)
     {
-        *batch = batch.recompressed(compression, INFLATED_BYTES_MAX).map_err(damaged)?;
+        *batch = batch.recompressed(compression, limit).map_err(damaged)?;
         check_len(batch, config)?;
     }
     match config.timestamp_type {
@@ -76,8 +95,13 @@ fn check_len(batch: &Batch, config: &TopicConfig) -> Result<(), Error> {
 }
 
 /// Walks over the records and returns their largest timestamp.
-fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<Timestamp, Error> {
-    let mut records = batch.records(INFLATED_BYTES_MAX).map_err(damaged)?;
+fn check_records(
+    batch: &Batch,
+    config: &TopicConfig,
+    now: Timestamp,
+    limit: ByteSize,
+) -> Result<Timestamp, Refused> {
+    let mut records = batch.records(limit).map_err(damaged)?;
     let accepted = Accepted::new(config, now);
     let mut timestamp_max = Timestamp::NONE;
     let mut index = 0;
@@ -98,7 +122,7 @@ fn check_records(batch: &Batch, config: &TopicConfig, now: Timestamp) -> Result<
         timestamp_max = timestamp_max.max(view.timestamp);
         index += 1;
     }
-    refused.map_or(Ok(timestamp_max), Err)
+    refused.map_or(Ok(timestamp_max), |error| Err(error.into()))
 }
 
 /// What records of a topic may be like at some moment.
@@ -159,13 +183,15 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 /// The bytes passed their checksum, yet are not what they should be.
-fn damaged(error: batch::Error) -> Error {
+fn damaged(error: batch::Error) -> Refused {
+    let is_beyond_limit =
+        matches!(error, batch::Error::Inflate(rafka_core::compression::Error::TooLarge(_)));
     let code = match &error {
         batch::Error::Inflate(_) => ErrorCode::CorruptMessage,
         batch::Error::UnknownCompression(_) => ErrorCode::UnsupportedCompressionType,
         _ => ErrorCode::InvalidRecord,
     };
-    Error::new(code, error.to_string())
+    Refused { error: Error::new(code, error.to_string()), is_beyond_limit }
 }
 
 #[cfg(test)]
@@ -176,6 +202,10 @@ mod tests {
     use rafka_core::{ProducerEpoch, ProducerId};
 
     use super::*;
+
+    fn checked(batch: &mut Batch, config: &TopicConfig) -> Result<(), Error> {
+        validate(batch, config, NOW, INFLATED_BYTES_MAX).map_err(|refused| refused.error)
+    }
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -193,7 +223,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Batch, &mut TopicConfig), expected: Option<ErrorCode>) {
         let (mut batch, mut config) = (batch_at(NOW), config());
         change(&mut batch, &mut config);
-        let result = validate(&mut batch, &config, NOW);
+        let result = checked(&mut batch, &config);
         assert_eq!(result.as_ref().err().map(|error| error.code), expected, "{result:?}");
     }
 
@@ -241,7 +271,7 @@ mod tests {
                 let before = builder.build().expect("memory does not fail");
                 let config = TopicConfig { compression: Some(stored), ..config() };
                 let mut after = before.clone();
-                validate(&mut after, &config, NOW).expect("it is sound");
+                checked(&mut after, &config).expect("it is sound");
                 assert_eq!(after.header.attributes.compression(), Ok(stored));
                 let parsed = Batch::parse(after.to_bytes()).expect("the checksum fits");
                 let records = |batch: &Batch| {
@@ -265,7 +295,7 @@ mod tests {
         let none = Some(Compression::None);
         let config =
             TopicConfig { compression: none, message_bytes_max: ByteSize(1000), ..config() };
-        let error = validate(&mut batch, &config, NOW).expect_err("it grows");
+        let error = checked(&mut batch, &config).expect_err("it grows");
         assert_eq!(error.code, ErrorCode::MessageTooLarge);
     }
 
@@ -278,7 +308,7 @@ mod tests {
             let mut batch = builder.build().expect("memory does not fail");
             let mut config = config();
             config.log.cleanup.compact = true;
-            validate(&mut batch, &config, NOW).expect_err("a key is needed").records
+            checked(&mut batch, &config).expect_err("a key is needed").records
         };
         let indexes: Vec<i32> = keyless(2).iter().map(|record| record.index).collect();
         assert_eq!(indexes, [1, 2]);
@@ -298,11 +328,11 @@ mod tests {
             (Timestamp(i64::MAX), false),
         ] {
             let mut batch = batch_at(timestamp);
-            assert_eq!(validate(&mut batch, &config(), NOW).is_ok(), accepted, "{timestamp}");
+            assert_eq!(checked(&mut batch, &config()).is_ok(), accepted, "{timestamp}");
             let append_time =
                 TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..config() };
             let mut batch = batch_at(timestamp);
-            validate(&mut batch, &append_time, NOW).expect("the broker gives the time");
+            checked(&mut batch, &append_time).expect("the broker gives the time");
             assert_eq!(batch.max_timestamp(), NOW);
         }
     }
@@ -311,7 +341,7 @@ mod tests {
     fn a_wrong_largest_timestamp_is_put_right() {
         let mut batch = batch_at(NOW);
         batch.set_max_timestamp(Timestamp(5));
-        validate(&mut batch, &config(), NOW).expect("the records are sound");
+        checked(&mut batch, &config()).expect("the records are sound");
         let read = Batch::parse(batch.to_bytes()).expect("the checksum was renewed");
         assert_eq!(read.max_timestamp(), NOW);
     }
@@ -323,7 +353,7 @@ mod tests {
         builder.push(NOW, None, Some(&zeros), &[]);
         let mut bomb = builder.build().expect("memory does not fail");
         assert!(bomb.len() < 1 << 20);
-        let error = validate(&mut bomb, &config(), NOW).expect_err("it inflates to 64 MiB");
+        let error = checked(&mut bomb, &config()).expect_err("it inflates to 64 MiB");
         assert_eq!(error.code, ErrorCode::CorruptMessage);
     }
 }

@@ -59,7 +59,9 @@ pub(super) struct Splitter {
     /// The part of a prefix that has come.
     prefix: [u8; PREFIX_LEN],
     prefix_len: usize,
-    /// What is still to come of the present message.
+    /// The size of the present message, its prefix included.
+    len: usize,
+    /// What is still to come of it.
     left: usize,
     /// Whether the present message comes in pieces of its own.
     is_large: bool,
@@ -67,7 +69,14 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub(super) fn new(message_max: usize) -> Self {
-        Self { message_max, prefix: [0; PREFIX_LEN], prefix_len: 0, left: 0, is_large: false }
+        Self {
+            message_max,
+            prefix: [0; PREFIX_LEN],
+            prefix_len: 0,
+            len: 0,
+            left: 0,
+            is_large: false,
+        }
     }
 
     /// Whether a message or its prefix has begun and not ended.
@@ -78,6 +87,11 @@ impl Splitter {
     /// How many bytes of the present message are still to come.
     pub(super) fn left(&self) -> usize {
         self.left
+    }
+
+    /// How many bytes of the present message have come, its prefix included.
+    pub(super) fn came(&self) -> usize {
+        self.len - self.left
     }
 
     /// Takes the next bytes of the body.
@@ -108,6 +122,7 @@ impl Splitter {
                 }
                 self.prefix_len = 0;
                 self.left = found;
+                self.len = PREFIX_LEN + found;
                 self.is_large = CUT_FROM <= found;
                 if self.is_large {
                     seen.cuts.push(frame.len() - data.len());

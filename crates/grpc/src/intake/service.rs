@@ -10,6 +10,7 @@ use futures_util::future::{FutureExt as _, Map};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
+use rafka_broker::Budget;
 use rafka_core::ByteSize;
 use tonic::Status;
 use tonic::body::Body;
@@ -37,7 +38,13 @@ impl Door {
         let len = ByteSize::as_usize;
         Self {
             routes,
-            bounds: Bounds::new(len(settings.receive_budget()), settings.receive_timeout),
+            bounds: Bounds::new(
+                Budget::new(
+                    settings.receive_budget(),
+                    settings.produce_message_bytes_max.max(settings.request_bytes_max),
+                ),
+                settings.receive_timeout,
+            ),
             produce_message_bytes_max: len(settings.produce_message_bytes_max),
             request_bytes_max: len(settings.request_bytes_max),
         }

@@ -1,8 +1,9 @@
-//! What the door promises: nothing is read without permits, and nothing waits for ever.
+//! What the door promises: nothing is read without room, and nothing waits for ever.
 
 use std::pin::pin;
 use std::task::Waker;
 
+use rafka_core::ByteSize;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -24,13 +25,25 @@ impl http_body::Body for Feed {
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-fn bounds(budget: usize) -> Bounds {
-    Bounds::new(budget, TIMEOUT)
+/// No message is larger.
+const MAX: u64 = 1000;
+
+/// Room for so many bytes beside the reserve.
+fn bounds(pool: u64) -> Bounds {
+    Bounds::new(Budget::new(ByteSize(pool + MAX), ByteSize(MAX)), TIMEOUT)
+}
+
+/// Draws on the reserve, so that nobody else can.
+async fn take_reserve(bounds: &Bounds) -> Room {
+    let mut room = bounds.budget.room();
+    room.grow(usize::try_from(MAX).expect("small")).await;
+    assert_eq!((room.bytes(), bounds.budget.held()), (None, 0));
+    room
 }
 
 fn intake(bounds: &Bounds, kind: Kind) -> (Intake, mpsc::Sender<Bytes>) {
     let (frames, receiver) = mpsc::channel(8);
-    (Intake::new(Body::new(Feed(receiver)), bounds, 1000, kind), frames)
+    (Intake::new(Body::new(Feed(receiver)), bounds, 100_000, kind), frames)
 }
 
 /// A message that takes `len` bytes on the wire.
@@ -55,6 +68,7 @@ fn is_waiting(intake: &mut Intake) -> bool {
 #[tokio::test]
 async fn a_message_waits_unread_until_the_budget_has_room_for_it() {
     let bounds = bounds(100);
+    let _reserve = take_reserve(&bounds).await;
     let (mut first, first_frames) = intake(&bounds, Kind::Taken);
     let (mut second, second_frames) = intake(&bounds, Kind::Taken);
     first_frames.send(message(60)).await.expect("open");
@@ -70,17 +84,77 @@ async fn a_message_waits_unread_until_the_budget_has_room_for_it() {
 }
 
 #[tokio::test]
-async fn permits_are_asked_for_when_the_length_comes_not_the_bytes() {
+async fn room_is_taken_for_what_came_and_not_for_what_was_announced() {
     let bounds = bounds(100);
     let (mut intake, frames) = intake(&bounds, Kind::Taken);
     let whole = message(90);
     frames.send(whole.slice(..3)).await.expect("open");
     next(&mut intake).await.expect("nothing is known yet");
-    assert_eq!(bounds.budget.available_permits(), 100);
-    frames.send(whole.slice(3..6)).await.expect("open");
-    next(&mut intake).await.expect("there is room");
-    assert_eq!(bounds.budget.available_permits(), 10);
-    assert!(intake.ledger().has_begun());
+    assert_eq!(bounds.budget.held(), 0);
+    for (from, to) in [(3, 6), (6, 50), (50, 90)] {
+        frames.send(whole.slice(from..to)).await.expect("open");
+        next(&mut intake).await.expect("there is room");
+        assert_eq!(bounds.budget.held(), to);
+    }
+    drop(intake.ledger().take().expect("it came whole"));
+    assert!(bounds.budget.is_idle());
+}
+
+#[tokio::test]
+async fn who_announces_and_sends_little_keeps_nobody_waiting() {
+    let bounds = bounds(100);
+    let mut silent = Vec::new();
+    for kind in [Kind::Taken, Kind::Passing] {
+        for _ in 0..3 {
+            let (mut intake, frames) = intake(&bounds, kind);
+            frames.send(message(1000).slice(..10)).await.expect("open");
+            next(&mut intake).await.expect("there is room");
+            silent.push((intake, frames));
+        }
+    }
+    assert_eq!(bounds.budget.held(), 30);
+    for kind in [Kind::Taken, Kind::Passing] {
+        let (mut intake, frames) = intake(&bounds, kind);
+        frames.send(message(70)).await.expect("open");
+        next(&mut intake).await.expect("there is room");
+    }
+}
+
+#[tokio::test]
+async fn messages_that_hold_room_for_each_other_come_whole_one_after_the_other() {
+    let bounds = bounds(100);
+    let mut streams = [intake(&bounds, Kind::Taken), intake(&bounds, Kind::Taken)];
+    for (intake, frames) in &mut streams {
+        frames.send(message(90).slice(..45)).await.expect("open");
+        next(intake).await.expect("there is room for half of each");
+        frames.send(message(90).slice(45..)).await.expect("open");
+    }
+    for (intake, _) in &mut streams {
+        assert_eq!(next(intake).await.expect("there is the reserve").len(), 45);
+        drop(intake.ledger().take().expect("it came whole"));
+    }
+    assert!(bounds.budget.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_room_that_others_want_must_send_on() {
+    let bounds = bounds(100);
+    let _reserve = take_reserve(&bounds).await;
+    let (mut silent, silent_frames) = intake(&bounds, Kind::Taken);
+    silent_frames.send(message(90).slice(..60)).await.expect("open");
+    next(&mut silent).await.expect("there is room");
+    let (mut waiting, frames) = intake(&bounds, Kind::Taken);
+    frames.send(message(60)).await.expect("open");
+    let begun = Instant::now();
+    let silent = async {
+        let status = next(&mut silent).await.expect_err("others wait");
+        drop(silent);
+        status
+    };
+    let (status, let_in) = tokio::join!(silent, next(&mut waiting));
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    let_in.expect("there is room now");
+    assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -94,22 +168,27 @@ async fn one_frame_may_hold_several_messages_and_each_is_taken_by_itself() {
     let taken: Vec<Admitted> = std::iter::from_fn(|| ledger.take()).collect();
     assert_eq!(taken.iter().map(|admitted| admitted.bytes).collect::<Vec<_>>(), [10, 20, 30]);
     assert!(!ledger.has_begun());
-    assert_eq!(bounds.budget.available_permits(), 40);
+    assert_eq!(bounds.budget.held(), 60);
     drop(taken);
-    assert_eq!(bounds.budget.available_permits(), 100);
+    assert!(bounds.budget.is_idle());
 }
 
 #[tokio::test]
 async fn a_call_whose_messages_nobody_takes_holds_the_last_one_only() {
-    let bounds = bounds(100);
+    let bounds = bounds(100_000);
     let (mut intake, frames) = intake(&bounds, Kind::Passing);
-    for _ in 0..5 {
-        frames.send(message(60)).await.expect("open");
-        next(&mut intake).await.expect("the one before is given back");
-        assert_eq!(bounds.budget.available_permits(), 40);
+    for len in [60_000, 70_000, 8000, 60_000] {
+        frames.send(message(len)).await.expect("open");
+        let len = usize::try_from(len).expect("small");
+        let mut came = 0;
+        while came < len {
+            came += next(&mut intake).await.expect("the one before is given back").len();
+        }
+        let held = len.saturating_sub(HEAD_BYTES);
+        assert_eq!(bounds.budget.held(), held, "a small one needs no room");
     }
     drop(intake);
-    assert_eq!(bounds.budget.available_permits(), 100);
+    assert!(bounds.budget.is_idle());
 }
 
 #[tokio::test]
@@ -118,8 +197,8 @@ async fn a_frame_with_more_than_the_whole_budget_is_let_in_alone() {
     let (mut intake, frames) = intake(&bounds, Kind::Taken);
     let frame = [message(60), message(60)].concat();
     frames.send(frame.into()).await.expect("open");
-    next(&mut intake).await.expect("all there is suffices");
-    assert_eq!(bounds.budget.available_permits(), 0);
+    next(&mut intake).await.expect("there is the reserve");
+    assert!(!bounds.budget.is_idle());
 }
 
 #[tokio::test]
@@ -129,8 +208,8 @@ async fn an_announced_length_above_the_limit_ends_the_call() {
     frames.send(Bytes::from_static(&[0, 0x7f, 0xff, 0xff, 0xff])).await.expect("open");
     let status = next(&mut intake).await.expect_err("2 GiB");
     assert_eq!(status.code(), tonic::Code::OutOfRange);
-    assert_eq!(status.message(), "the message has 2147483647 bytes, 1000 are allowed");
-    assert_eq!(bounds.budget.available_permits(), 100);
+    assert_eq!(status.message(), "the message has 2147483647 bytes, 100000 are allowed");
+    assert!(bounds.budget.is_idle());
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +238,7 @@ async fn the_rest_of_a_message_must_come_in_time_however_slowly_it_drips() {
     // The prefix counts, and then the message with its own time.
     assert!(begun.elapsed() <= 2 * TIMEOUT, "{:?}", begun.elapsed());
     drop(intake);
-    assert_eq!(bounds.budget.available_permits(), 100);
+    assert!(bounds.budget.is_idle());
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,6 +254,7 @@ async fn a_stream_may_be_silent_between_messages() {
 #[tokio::test]
 async fn the_end_of_a_message_is_handed_on_before_the_next_one_waits_for_room() {
     let bounds = bounds(120);
+    let _reserve = take_reserve(&bounds).await;
     let mut streams = [intake(&bounds, Kind::Taken), intake(&bounds, Kind::Taken)];
     for (intake, frames) in &mut streams {
         frames.send(message(60).slice(..50)).await.expect("open");

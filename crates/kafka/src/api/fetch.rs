@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rafka_broker::fetch::{self, Fetched, Position};
 use rafka_broker::{Error, TopicRef};
-use rafka_core::{Batch, ByteSize, Offset, PartitionIndex};
+use rafka_core::{Batch, ByteSize, ErrorCode, Offset, PartitionIndex};
 use rafka_kafka_wire::fetch::{
     AbortedTransaction, FetchableTopicResponse, Partition, PartitionData, Request, Response,
 };
@@ -22,30 +22,49 @@ pub(super) const API: Api = Api::new(ApiKey::Fetch, 4..=18);
 
 /// What a client waits at the most, whatever it asks for: it would have given up by then.
 const WAIT_MAX: Duration = Duration::from_mins(5);
-/// The most that a reader at the end of its logs gets at once. One that is behind gets more, as far as
-/// there is room.
-const TAIL_BYTES: ByteSize = ByteSize::kib(64);
+/// What a reader gets at once in any case. It gets more as far as there is room.
+const SMALL_BYTES: ByteSize = ByteSize::kib(64);
 /// From here on topics have ids in place of names.
 const NAMELESS_FROM: i16 = 13;
+
+/// What is asked for, without the request that it came in.
+pub(super) struct Question {
+    limits: fetch::Request,
+    isolation_level: i8,
+    /// What a session that the reader begins would know of it.
+    kind: (i32, bool),
+    asked: Result<Asked, ErrorCode>,
+}
+
+/// Takes a request in.
+pub(super) fn ask(
+    context: &Context,
+    held: &mut Option<Session>,
+    mut reader: Reader<'_>,
+) -> Result<Question, Closed> {
+    let request: Request<'_> = context.read(&mut reader)?;
+    let names_ids = NAMELESS_FROM <= context.version;
+    let kind = (request.session_epoch, names_ids);
+    let isolation_level = request.isolation_level;
+    let bytes_max = size(request.max_bytes);
+    let limits = fetch::Request {
+        bytes_max,
+        bytes_min: size(request.min_bytes).min(bytes_max),
+        wait_max: millis(request.max_wait_ms).min(WAIT_MAX),
+        isolation: common::isolation(isolation_level),
+        positions: Vec::new(),
+    };
+    let asked = session::ask(held, request, names_ids);
+    Ok(Question { limits, isolation_level, kind, asked })
+}
 
 pub(super) async fn answer(
     gateway: &Gateway,
     context: &Context,
     held: &mut Option<Session>,
-    mut reader: Reader<'_>,
+    Question { limits, isolation_level, kind, asked }: Question,
 ) -> Result<Answer, Closed> {
-    let request: Request<'_> = context.read(&mut reader)?;
-    let names_ids = NAMELESS_FROM <= context.version;
-    let kind = (request.session_epoch, names_ids);
-    let isolation_level = request.isolation_level;
-    let limits = fetch::Request {
-        bytes_max: size(request.max_bytes),
-        bytes_min: size(request.min_bytes),
-        wait_max: millis(request.max_wait_ms).min(WAIT_MAX),
-        isolation: common::isolation(isolation_level),
-        positions: Vec::new(),
-    };
-    let asked = match session::ask(held, request, names_ids) {
+    let asked = match asked {
         Ok(asked) => asked,
         Err(code) => {
             let error_code = code.code();
@@ -123,30 +142,34 @@ async fn find(
     (found.collect(), room)
 }
 
-/// Reads what is there within the room that is left for large answers; whoever has to wait for more
-/// waits for little, and holds no room meanwhile.
+/// Reads what is there. If that is too little, waits for more, and holds nothing meanwhile.
 async fn read(
     gateway: &Gateway,
     request: fetch::Request,
 ) -> (Vec<fetch::PartitionData>, Option<OwnedSemaphorePermit>) {
-    let large = request.bytes_max.min(gateway.settings.fetch_bytes_max);
-    let room = if TAIL_BYTES < large { gateway.room(large) } else { None };
-    if room.is_some() {
-        let now = fetch::Request { bytes_max: large, wait_max: Duration::ZERO, ..request.clone() };
-        let data = gateway.broker.fetch(now).await;
-        let found = data.iter().filter_map(|partition| partition.result.as_ref().ok());
-        let bytes: usize = found.flat_map(|fetched| &fetched.batches).map(Batch::len).sum();
-        let is_refused = data.iter().any(|partition| partition.result.is_err());
-        if request.bytes_min <= ByteSize::of_len(bytes) || is_refused || request.wait_max.is_zero()
-        {
-            return (data, room);
-        }
+    let (data, room) = read_now(gateway, &request).await;
+    let found = data.iter().filter_map(|partition| partition.result.as_ref().ok());
+    let bytes: usize = found.flat_map(|fetched| &fetched.batches).map(Batch::len).sum();
+    let is_refused = data.iter().any(|partition| partition.result.is_err());
+    let is_enough = request.bytes_min <= ByteSize::of_len(bytes);
+    if is_enough || is_refused || request.wait_max.is_zero() {
+        return (data, room);
     }
-    drop(room);
-    let bytes_max = large.min(TAIL_BYTES);
-    let bytes_min = request.bytes_min.min(bytes_max);
-    let data = gateway.broker.fetch(fetch::Request { bytes_max, bytes_min, ..request }).await;
-    (data, None)
+    drop((data, room));
+    gateway.broker.wait_for(&request).await;
+    read_now(gateway, &request).await
+}
+
+/// Reads what is there within the room that is left for large answers.
+async fn read_now(
+    gateway: &Gateway,
+    request: &fetch::Request,
+) -> (Vec<fetch::PartitionData>, Option<OwnedSemaphorePermit>) {
+    let large = request.bytes_max.min(gateway.settings.fetch_bytes_max);
+    let room = if SMALL_BYTES < large { gateway.room(large) } else { None };
+    let bytes_max = if room.is_some() { large } else { large.min(SMALL_BYTES) };
+    let now = fetch::Request { bytes_max, wait_max: Duration::ZERO, ..request.clone() };
+    (gateway.broker.fetch(now).await, room)
 }
 
 fn position(topic: &TopicRef, partition: &Partition) -> Position {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rafka_broker::produce::{
     self, Acks, Appended, PartitionBatches, Transaction, TransactionVersion,
 };
-use rafka_broker::{Error, Pending, RefusedRecord, TopicRef};
+use rafka_broker::{Error, Pending, RefusedRecord, Room, TopicRef};
 use rafka_core::batch;
 use rafka_core::{Batch, ErrorCode, PartitionIndex};
 use rafka_kafka_wire::produce::{
@@ -56,6 +56,7 @@ pub(super) async fn start(
     gateway: &Gateway,
     context: Context,
     mut reader: Reader<'_>,
+    room: Room,
 ) -> Result<Started, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
     let acks = match request.acks {
@@ -101,7 +102,7 @@ pub(super) async fn start(
     if acks == Some(Acks::None) {
         return unanswered(topics, pending).await.map(Started::Answered);
     }
-    Ok(Started::Waits(Box::pin(answer(context, topics, pending))))
+    Ok(Started::Waits { answer: Box::pin(answer(context, topics, pending)), room })
 }
 
 async fn answer(context: Context, topics: Vec<Topic>, pending: Pending) -> Result<Answer, Closed> {

@@ -8,7 +8,7 @@ use rafka_core::compression::Compression;
 use rafka_core::{Batch, ByteSize, Clock as _, Epoch, ProducerEpoch, ProducerId, Timestamp};
 use rafka_kafka_wire::{fetch, init_producer_id, list_offsets, offset_for_leader_epoch, produce};
 
-use crate::support::{Client, Node, ask, batch, body, produce as producing};
+use crate::support::{Client, LIMIT, Node, ask, batch, body, produce as producing};
 
 const VERSION: i16 = 9;
 
@@ -180,6 +180,53 @@ async fn reading_begins_anywhere_in_the_log_and_nowhere_else() {
     client.ask(2, &request).await.expect("answered");
     assert_eq!(read(&mut client, "orders", (position(2), 1, 50)).await.0, 1, "it was deleted");
     assert_eq!(read(&mut client, "orders", (position(3), 1, 50)).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_reader_gets_as_much_as_it_asked_for_as_soon_as_it_is_there() {
+    // Far longer than a test may take.
+    let never = 290_000;
+    for (size, count, wanted) in
+        [(1000, 150, 100_000), (40_000, 2, 50_000), (40_000, 4, 150_000), (10, 1, 1)]
+    {
+        let node = Node::start().await;
+        let (mut reader, mut writer) = (node.connect().await, node.connect().await);
+        let waits = read(&mut reader, "orders", (position(0), wanted, never));
+        let value = "x".repeat(size);
+        let writes = async {
+            for _ in 0..count {
+                append(&mut writer, "orders", &batch(&[&value])).await;
+            }
+        };
+        let both = async { tokio::join!(waits, writes).0 };
+        let (code, _, batches) =
+            tokio::time::timeout(LIMIT, both).await.expect("it is answered when there is enough");
+        let bytes: usize = batches.iter().map(Batch::len).sum();
+        assert_eq!(code, 0);
+        assert!(usize::try_from(wanted).expect("small") <= bytes, "{bytes} of {wanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_for_whom_there_is_no_room_gets_what_fits_as_soon_as_it_is_there() {
+    let small = ByteSize::kib(64);
+    let settings = rafka_kafka::Settings {
+        fetch_bytes_max: small,
+        read_bytes_max: Some(small),
+        ..rafka_kafka::Settings::default()
+    };
+    let node = Node::with(settings).await;
+    let (mut reader, mut writer) = (node.connect().await, node.connect().await);
+    let waits = read(&mut reader, "orders", (position(0), 50_000, 290_000));
+    let value = "x".repeat(40_000);
+    let writes = async {
+        for _ in 0..2 {
+            append(&mut writer, "orders", &batch(&[&value])).await;
+        }
+    };
+    let both = async { tokio::join!(waits, writes).0 };
+    let (code, _, batches) = tokio::time::timeout(LIMIT, both).await.expect("it is answered");
+    assert_eq!((code, batches.len()), (0, 1), "two do not fit");
 }
 
 #[tokio::test]
