@@ -69,9 +69,18 @@ pub(crate) struct Global {
     /// How long one request may take, retries included.
     #[arg(
         long, global = true, value_name = "DURATION", default_value = "30 s",
-        value_parser = rafka_core::duration::parse
+        value_parser = timeout
     )]
     pub(crate) timeout: Duration,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match rafka_core::duration::parse(text) {
+        Ok(timeout) if timeout < Duration::from_millis(1) => {
+            Err("at least 1 ms is needed".to_owned())
+        }
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 fn node(text: &str) -> Result<String, InvalidAddress> {

@@ -26,8 +26,13 @@ pub(crate) fn run(command: ConfigCommand, env: Vec<(String, String)>, out: Outpu
 pub(crate) fn effective(args: &ServeArgs, env: Vec<(String, String)>) -> Outcome<Settings> {
     let source = Source { file: args.config.clone(), env };
     let invalid = |error: settings::Error| {
-        Failure::new(Exit::Config, error)
-            .hint("`rafka config schema` lists all keys, `rafka config check` checks again")
+        let hint = match &error {
+            settings::Error::Unreadable { .. } | settings::Error::TooLarge { .. } => {
+                "--config or RAFKA_CONFIG names the file; without one the defaults hold"
+            }
+            _ => "`rafka config schema` lists all keys, `rafka config check` checks again",
+        };
+        Failure::new(Exit::Config, error).hint(hint)
     };
     let mut settings = settings::load(&source).map_err(invalid)?;
     apply(args, &mut settings);

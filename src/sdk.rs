@@ -80,7 +80,12 @@ pub(crate) fn explain(error: Error, global: &Global) -> Failure {
 /// Whether what came back was no gRPC: something else listens there.
 fn is_garbled(error: &Error) -> bool {
     match error {
-        Error::Status { code, .. } => matches!(code, Code::Internal | Code::Unimplemented),
+        // What was inferred from an answer that is none of ours; a node says other things.
+        Error::Status { code: Code::Internal | Code::Unimplemented, message, .. } => {
+            ["grpc-status header missing", "protocol error"]
+                .iter()
+                .any(|it| message.starts_with(it))
+        }
         Error::GaveUp { last, .. } => is_garbled(last),
         _ => false,
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rafka_core::{Clock, SystemClock};
 use tokio::io::AsyncReadExt as _;
 
+use rafka_metadata::topic_config::Key;
+
 use crate::child::Ready;
 use crate::cli::{Global, ServeArgs};
 use crate::exit::{Exit, Failure, Outcome};
@@ -140,10 +142,7 @@ fn explain(error: StartError, settings: &Settings) -> Failure {
         {
             Some(format!("{data_dir} must be a directory that this user may write to"))
         }
-        StartError::Grpc(_) | StartError::Kafka(_) | StartError::Http(_) => Some(
-            "another program listens there: stop it, or shift all ports with --port-offset 10"
-                .to_owned(),
-        ),
+        StartError::Grpc(_) | StartError::Kafka(_) | StartError::Http(_) => not_listening(&error),
         _ => None,
     };
     let failure = Failure::new(Exit::Failed, error);
@@ -171,6 +170,29 @@ fn announce(node: &Node, settings: &Settings, took: Duration, kind: Kind, out: O
     }
 }
 
+/// What to do when an address cannot be listened on.
+fn not_listening(error: &StartError) -> Option<String> {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    let kind = loop {
+        let error = cause?;
+        match error.downcast_ref::<std::io::Error>() {
+            Some(error) => break error.kind(),
+            None => cause = error.source(),
+        }
+    };
+    let hint = match kind {
+        ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or shift all ports with --port-offset 10"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this host has no such address: `ip address` shows those it has"
+        }
+        ErrorKind::PermissionDenied => "ports below 1024 are for root: choose a higher one",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
 fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     let mut text = format!("rafka {} node {}", env!("CARGO_PKG_VERSION"), node.id());
     let mut line = |name: &str, value: String| {
@@ -184,7 +206,12 @@ fn banner(node: &Node, settings: &Settings, ready_ms: f64) -> String {
     line(
         "data",
         match settings.node.engine {
-            Engine::File => format!("{} (acked means on disk)", absolute(&settings.node.data_dir)),
+            Engine::File => {
+                let defaults = settings.metadata.topic_defaults.layer();
+                let is_buffered = defaults.get(&Key::Durability).is_some_and(|value| value == "os");
+                let acked = if is_buffered { "handed to the kernel" } else { "on disk" };
+                format!("{} (acked means {acked})", absolute(&settings.node.data_dir))
+            }
             Engine::Memory => "in memory: everything is gone with this process".to_owned(),
         },
     );

@@ -107,7 +107,16 @@ impl Settings {
         of("grpc", self.grpc.validate().map_err(|error| error.to_string()))?;
         of("kafka", self.kafka.validate().map_err(|error| error.to_string()))?;
         of("http", self.http.validate().map_err(|error| error.to_string()))?;
-        for (section, listen) in self.listeners() {
+        let listeners = self.listeners();
+        for (index, (section, listen)) in listeners.into_iter().enumerate() {
+            let before = &listeners[..index];
+            let taken = before.iter().find(|(_, other)| other.port() != 0 && *other == listen);
+            of(
+                section,
+                taken.map_or(Ok(()), |(other, _)| {
+                    Err(format!("listen is {listen}, as {other}.listen is: give each its own port"))
+                }),
+            )?;
             let shifted = listen.port().checked_add(self.node.port_offset);
             let fits = listen.port() == 0 || shifted.is_some();
             of(
@@ -194,16 +203,22 @@ impl Node {
         if self.data_dir.as_os_str().is_empty() {
             return Err("data_dir is empty: name a directory".to_owned());
         }
-        if self.advertise.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' ']))
-        {
-            return Err(
-                "advertise is not a host: give a name or an address without port".to_owned()
-            );
+        if let Some(host) = self.advertise.as_deref().filter(|host| !is_host(host)) {
+            return Err(format!(
+                "advertise is {host:?}, which is no host: give a name or an address without port"
+            ));
         }
         let timeouts = Duration::from_secs(1)..=Duration::from_mins(10);
         rafka_core::setting::span_in_range("stop_timeout", self.stop_timeout, timeouts)
             .map_err(|error| error.to_string())
     }
+}
+
+/// Whether clients can be told it: a name, or an address that may be an IPv6 one.
+fn is_host(host: &str) -> bool {
+    let is_name =
+        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/:[]".contains(c));
+    is_name || host.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 #[cfg(test)]
@@ -220,7 +235,17 @@ mod tests {
         };
         assert!(Settings::default().validate().is_ok());
         check(|s| s.node.data_dir = PathBuf::new(), "node.data_dir is empty");
-        check(|s| s.node.advertise = Some("a b".to_owned()), "node.advertise is not a host");
+        for host in ["a b", "", "node:9092", "http://node", "[::1]"] {
+            let mut settings = Settings::default();
+            settings.node.advertise = Some(host.to_owned());
+            let error = settings.validate().expect_err(host).to_string();
+            assert!(error.starts_with(&format!("node.advertise is {host:?}")), "{error}");
+        }
+        for host in ["node-0.rafka", "10.0.0.7", "::1"] {
+            let mut settings = Settings::default();
+            settings.node.advertise = Some(host.to_owned());
+            assert!(settings.validate().is_ok(), "{host}");
+        }
         check(
             |s| s.node.stop_timeout = Duration::ZERO,
             "node.stop_timeout is 0 s: it must be from",
@@ -240,6 +265,17 @@ mod tests {
         assert!(error.contains("--insecure-bind"), "{error}");
         settings.node.insecure_bind = true;
         assert!(settings.validate().is_ok());
+    }
+
+    #[test]
+    fn each_listener_needs_an_address_of_its_own() {
+        let mut settings = Settings::default();
+        settings.kafka.listen = settings.grpc.listen;
+        let error = settings.validate().expect_err("one of them cannot listen").to_string();
+        assert!(error.contains("kafka.listen is 127.0.0.1:9192, as grpc.listen is"), "{error}");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        (settings.kafka.listen, settings.grpc.listen) = (any, any);
+        assert!(settings.validate().is_ok(), "the system gives each its own");
     }
 
     #[test]

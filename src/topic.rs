@@ -128,6 +128,10 @@ async fn create(create: &Create, global: &Global) -> Outcome {
         topic = topic.partitions(partitions);
     }
     if let Some(copies) = create.replication_factor {
+        if copies == 0 {
+            let message = "--replication-factor is 0: a partition has at least 1 copy";
+            return Err(Failure::message(Exit::Usage, message));
+        }
         topic = topic.replication_factor(copies);
     }
     for (key, value) in &create.config {

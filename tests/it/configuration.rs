@@ -26,6 +26,19 @@ fn mistakes_end_with_the_code_for_configuration_and_say_where_they_are() {
 }
 
 #[test]
+fn an_address_that_the_host_does_not_have_is_told_as_that() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let data = dir.path().join("data");
+    let any = "127.0.0.1:0";
+    // Kept for documentation: no host has it.
+    let nowhere = "192.0.2.1:9644";
+    let listen = ["--grpc-listen", any, "--kafka-listen", any, "--http-listen", nowhere];
+    let data = ["--data-dir", data.to_str().expect("temporary names are text")];
+    rafka(&[&["serve", "--insecure-bind"], &listen[..], &data].concat())
+        .failed(1, &["this host has no such address"]);
+}
+
+#[test]
 fn a_listener_that_others_can_reach_is_refused_while_security_is_off() {
     for flag in ["--grpc-listen", "--kafka-listen", "--http-listen"] {
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {

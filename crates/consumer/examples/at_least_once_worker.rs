@@ -1,7 +1,7 @@
 //! A worker that loses no job: it commits after the work, never before. Start several: they share
 //! the partitions. Kill one: the others do again what it had not committed.
 //!
-//! `cargo run --example at_least_once_worker -- ADDRESS TOPIC`
+//! `cargo run -p rafka-consumer --example at_least_once_worker -- ADDRESS TOPIC`
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::error::Error;

@@ -2,7 +2,7 @@
 //! processed exactly once. Offsets and results are committed in one transaction. Start several, each
 //! under an id of its own: they share the partitions.
 //!
-//! `cargo run --example exactly_once -- ADDRESS SOURCE SINK ID`
+//! `cargo run -p rafka-consumer --example exactly_once -- ADDRESS SOURCE SINK ID`
 #![expect(clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::error::Error;

@@ -1,5 +1,5 @@
 //! Reads topic `hello`, which the producer's example fills, from start to end:
-//! `cargo run --example hello_reader -- ADDRESS`.
+//! `cargo run -p rafka-consumer --example hello_reader -- ADDRESS`.
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::error::Error;

@@ -1,4 +1,5 @@
-//! Sends a few records and prints where they were stored: `cargo run --example hello -- ADDRESS`.
+//! Sends a few records and prints where they were stored:
+//! `cargo run -p rafka-producer --example hello -- ADDRESS`.
 #![expect(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::error::Error;

@@ -124,6 +124,11 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    /// How often in a row its oldest batch failed.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(crate) fn new(partition: TopicPartition, naming: Naming, in_flight_max: usize) -> Self {
         Self {
             partition,

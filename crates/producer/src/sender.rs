@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rafka_client::{Error as ClientError, v1};
-use rafka_core::{ErrorCode, Time, TopicName};
+use rafka_core::{Time, TopicName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,8 +48,6 @@ pub(crate) struct Sender {
     identity: Option<Identity>,
     /// Why nothing can be sent at the moment, for the errors of what is late.
     trouble: Option<String>,
-    /// Why batches are refused, and sent again, if that was told already.
-    refused_for: Option<ErrorCode>,
     failures_to_learn: u32,
     learn_again_at: Time,
     learning: bool,
@@ -70,7 +68,6 @@ impl Sender {
             shared,
             flights: Vec::new(),
             trouble: None,
-            refused_for: None,
             failures_to_learn: 0,
             learn_again_at: Time::default(),
             learning: false,

@@ -52,7 +52,6 @@ impl Sender {
             };
             let consequences = self.flights[slot.0].acked(request, stored);
             self.apply(consequences);
-            self.refused_for = None;
             return;
         };
         let said = produced.error.as_ref().map_or("", |error| error.message.as_str());
@@ -63,11 +62,11 @@ impl Sender {
         let consequences =
             flight.refused(request, &refusal, now, |failures| client.backoff(failures));
         let partition = flight.partition();
-        debug!(%partition, %code, message, "batch refused");
+        debug!(%partition, %code, error = message, "batch refused");
         // It would be sent again in silence for as long as it may take.
         let is_waiting = 0 < consequences.retries && !consequences.stale_leader;
-        if is_waiting && self.refused_for.replace(code) != Some(code) {
-            warn!(%partition, %code, message, "a batch is refused, and sent again");
+        if is_waiting && flight.failures() == 1 {
+            warn!(%partition, %code, error = message, "a batch is refused, and sent again");
         }
         if consequences.stale_leader {
             let topic = flight.partition().topic.clone();
