@@ -4,6 +4,7 @@
 //! failing on a bad sample.
 
 mod arrows;
+mod code;
 mod config;
 mod dependencies;
 mod length;
@@ -82,6 +83,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     for source in &sources {
         findings.extend(lines::check(source));
         if source.is_rust() && !source.is_generated() {
+            findings.extend(arrows::check_places(source));
             findings.extend(purity::check(source));
             findings.extend(length::check(source));
             findings.extend(tests_assert::check(source));

@@ -1,6 +1,7 @@
 //! Which licences dependencies may have: those that an MIT binary can be shipped with.
 
 use cargo_metadata::Metadata;
+use spdx::{Expression, LicenseReq, ParseMode};
 
 use super::Finding;
 
@@ -40,9 +41,8 @@ pub(super) fn check(metadata: &Metadata) -> Vec<Finding> {
 
 /// Whether an SPDX expression can be fulfilled with allowed licences. A slash is an old "OR".
 fn is_allowed(expression: &str) -> bool {
-    let expression = expression.replace('/', " OR ").replace(['(', ')'], " ");
-    let allowed = |licence: &str| ALLOWED.contains(&licence.trim());
-    expression.split(" OR ").any(|choice| choice.split(" AND ").all(allowed))
+    let allowed = |wanted: &LicenseReq| ALLOWED.contains(&&*wanted.to_string());
+    Expression::parse_mode(expression, ParseMode::LAX).is_ok_and(|known| known.evaluate(allowed))
 }
 
 #[cfg(test)]
@@ -51,10 +51,34 @@ mod tests {
 
     #[test]
     fn a_licence_that_binds_the_binary_is_refused() {
-        for good in ["MIT", "MIT/Apache-2.0", "GPL-3.0 OR MIT", "Apache-2.0 AND ISC"] {
+        for good in [
+            "MIT",
+            "MIT/Apache-2.0",
+            "Apache-2.0 / MIT",
+            "GPL-3.0 OR MIT",
+            "Apache-2.0 AND ISC",
+            "(MIT OR Apache-2.0) AND Unicode-3.0",
+            "(MIT OR GPL-3.0) AND (ISC OR (AGPL-3.0 AND MIT))",
+            "MIT OR Apache-2.0 AND GPL-3.0",
+            "Apache-2.0 WITH LLVM-exception",
+            "Apache-2.0 WITH LLVM-exception OR GPL-3.0",
+        ] {
             assert!(is_allowed(good), "{good}");
         }
-        for bad in ["", "GPL-3.0", "AGPL-3.0 AND MIT", "BUSL-1.1"] {
+        for bad in [
+            "",
+            "none of these",
+            "GPL-3.0",
+            "GPL-3.0-or-later",
+            "AGPL-3.0 AND MIT",
+            "BUSL-1.1",
+            "(MIT OR Apache-2.0) AND GPL-3.0",
+            "GPL-3.0 AND (MIT OR Apache-2.0)",
+            "(GPL-3.0 OR MIT) AND (AGPL-3.0 OR GPL-2.0)",
+            "GPL-2.0 WITH Classpath-exception-2.0",
+            "MIT WITH LLVM-exception",
+            "(MIT OR Apache-2.0",
+        ] {
             assert!(!is_allowed(bad), "{bad}");
         }
     }

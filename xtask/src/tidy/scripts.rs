@@ -9,7 +9,7 @@ use super::{Finding, Source};
 
 pub(super) fn check(root: &Path, sources: &[Source]) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for source in sources.iter().filter(|source| is_script(&source.path)) {
+    for source in sources.iter().filter(|source| is_script(source)) {
         let status = std::fs::metadata(root.join(&source.path))
             .with_context(|| format!("cannot look at {}", source.path))?;
         findings.extend(check_script(source, status.permissions().mode()));
@@ -17,9 +17,11 @@ pub(super) fn check(root: &Path, sources: &[Source]) -> anyhow::Result<Vec<Findi
     Ok(findings)
 }
 
-/// Whether it is run; `lib.sh` is what the others source.
-fn is_script(path: &str) -> bool {
-    path.ends_with(".sh") && !path.ends_with("/lib.sh") || path == ".ci/run"
+/// Whether it is run: it says how, or its name promises it. `lib.sh` is what the others source, and
+/// `#![` is an attribute.
+fn is_script(source: &Source) -> bool {
+    let says_how = source.text.starts_with("#!") && !source.text.starts_with("#![");
+    says_how || source.path.ends_with(".sh") && !source.path.ends_with("/lib.sh")
 }
 
 fn check_script(source: &Source, mode: u32) -> Option<Finding> {
@@ -44,5 +46,15 @@ mod tests {
         assert_eq!(check_script(&script, 0o755), None);
         assert!(check_script(&script, 0o644).is_some());
         assert!(check_script(&source("scripts/a.sh", "echo"), 0o755).is_some());
+    }
+
+    #[test]
+    fn whatever_says_how_it_is_run_is_a_script() {
+        for path in ["compat/run", "compat/kcat/checks", ".ci/run", "scripts/lib.sh"] {
+            assert!(is_script(&source(path, "#!/usr/bin/env bash\n")), "{path}");
+        }
+        assert!(is_script(&source("scripts/a.sh", "echo")));
+        assert!(!is_script(&source("scripts/lib.sh", "# Shared.")));
+        assert!(!is_script(&source("src/main.rs", "#![expect(a)]\n")));
     }
 }
