@@ -12,6 +12,7 @@ mod licences;
 mod lines;
 mod purity;
 mod scripts;
+mod suites;
 mod tests_assert;
 
 use std::fmt;
@@ -80,6 +81,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     findings.extend(dependencies::check(&metadata, &sources));
     findings.extend(config::check(&sources));
     findings.extend(scripts::check(&root, &sources)?);
+    findings.extend(suites::check(&sources));
     for source in &sources {
         findings.extend(lines::check(source));
         if source.is_rust() && !source.is_generated() {
