@@ -168,15 +168,48 @@ def classic_groups(bootstrap):
 
 
 def static_membership(bootstrap):
+    """A static member that comes back takes its place: the other one sees no rebalance."""
     topic, group = create(bootstrap, 2), name("group")
-    settings = {"group.instance.id": "one", "session.timeout.ms": 30000}
-    generations = []
-    for _ in range(2):
-        member = consumer(bootstrap, group, **settings)
-        member.subscribe([topic])
-        until(lambda: member.poll(0.1) or len(member.assignment()) == 2, "its partitions")
-        generations.append(member.consumer_group_metadata())
-        member.close()
+    changes = []
+
+    def start(instance):
+        member = consumer(
+            bootstrap, group, **{"group.instance.id": instance, "heartbeat.interval.ms": 500}
+        )
+
+        def changed(_, partitions):
+            changes.append((instance, len(partitions)))
+
+        member.subscribe([topic], on_assign=changed, on_revoke=changed)
+        return member
+
+    def settled(*members):
+        def each_has_one():
+            for member in members:
+                record = member.poll(0.1)
+                assert record is None or record.error() is None, record.error()
+            return all(len(member.assignment()) == 1 for member in members)
+
+        until(each_has_one, "a partition for each member", 60)
+        # The generation, and what else stays; a static member that comes back has another id.
+        return [one.consumer_group_metadata().replace(one.memberid().encode(), b"") for one in members]
+
+    first, second = start("one"), start("two")
+    metadata = settled(first, second)
+    owned, identity = first.assignment(), second.memberid()
+    first.close()
+    changes.clear()
+    first = start("one")
+    equal(settled(first, second), metadata)
+    equal(first.assignment(), owned)
+    # Were there a rebalance, the next heartbeat would say so.
+    for _ in range(20):
+        equal(second.poll(0.1), None)
+    equal(settled(first, second), metadata)
+    equal(second.memberid(), identity)
+    equal(changes, [("one", 1)])
+    first.close()
+    second.close()
 
 
 def next_generation_groups(bootstrap):
