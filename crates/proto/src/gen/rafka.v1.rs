@@ -337,7 +337,7 @@ pub struct FetchedPartition {
 /// Joins a group.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeRequest {
-    /// The group's id, 1 to 249 bytes.
+    /// The group's id, 1 to 1024 bytes, no control characters.
     #[prost(string, tag = "1")]
     pub group: ::prost::alloc::string::String,
     /// At least one, at most 1000. Topics that do not exist yet are joined when a rebalance finds them.
@@ -1761,7 +1761,8 @@ pub mod groups_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Membership, committed offsets and administration of consumer groups. Group ids have 1 to 249 bytes.
+    /// Membership, committed offsets and administration of consumer groups. Group ids have 1 to 1024 bytes, and no
+    /// control characters.
     ///
     /// A member joins, learns the generation, syncs (the leader of the generation brings the assignment of all members, the
     /// others wait for theirs), and then heartbeats until told to rejoin. Metadata and assignments are opaque to the node; for
@@ -2179,7 +2180,8 @@ pub mod groups_server {
             tonic::Status,
         >;
     }
-    /// Membership, committed offsets and administration of consumer groups. Group ids have 1 to 249 bytes.
+    /// Membership, committed offsets and administration of consumer groups. Group ids have 1 to 1024 bytes, and no
+    /// control characters.
     ///
     /// A member joins, learns the generation, syncs (the leader of the generation brings the assignment of all members, the
     /// others wait for theirs), and then heartbeats until told to rejoin. Metadata and assignments are opaque to the node; for
