@@ -1,5 +1,6 @@
 //! `rafka demo`: the promises of Rafka, shown on a node of its own in half a minute.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -56,13 +57,15 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         span: Duration::from_secs(args.seconds),
     };
     let log = demo.spec.data_dir.with_added_extension("log");
-    match demo.run().await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let failure = Failure::new(Exit::Failed, error.context("the demo failed"));
-            Err(failure.hint(tail(&log)))
-        }
-    }
+    outcome(demo.run().await, &log)
+}
+
+/// How the process ends: with 1 for whatever did not hold.
+fn outcome(shown: anyhow::Result<()>, log: &Path) -> Outcome {
+    shown.map_err(|error| {
+        let failure = Failure::new(Exit::Failed, error.context("the demo failed"));
+        failure.hint(tail(log))
+    })
 }
 
 struct Demo {
@@ -122,7 +125,7 @@ impl Demo {
         let stored = readers::read_all(&address, TOPIC, PARTITIONS).await?;
         let stored_count = stored.len();
         let ledger = Ledger { acked, stored, consumed: consumed.names };
-        ledger.check().map_err(|broken| anyhow::anyhow!("check failed: {broken}"))?;
+        check(&ledger)?;
         say(format_args!(
             "\nok        nothing acknowledged is lost: {total} of {total} at their offsets"
         ))?;
@@ -189,6 +192,10 @@ impl Demo {
     }
 }
 
+fn check(ledger: &Ledger) -> anyhow::Result<()> {
+    ledger.check().map_err(|broken| anyhow::anyhow!("check failed: {broken}"))
+}
+
 fn count(progress: &Progress) -> u64 {
     progress.acked.load(Ordering::Relaxed)
 }
@@ -207,4 +214,25 @@ async fn wait_for(condition: impl Fn() -> bool, otherwise: &'static str) -> anyh
         }
     };
     tokio::time::timeout(LIMIT, wait).await.with_context(|| format!("check failed: {otherwise}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitCode;
+
+    use rafka_core::{Offset, PartitionIndex};
+
+    use super::ledger::{Name, Placed};
+    use super::*;
+
+    #[test]
+    fn a_check_that_fails_ends_the_process_with_1_and_says_which() {
+        let name = Name { key: "customer-7".to_owned(), number: 0 };
+        let lost = Placed { partition: PartitionIndex(0), offset: Offset(0), name };
+        let ledger = Ledger { acked: vec![lost], ..Ledger::default() };
+        let failure = outcome(check(&ledger), Path::new("/nonexistent")).expect_err("it is lost");
+        assert_eq!(ExitCode::from(failure.exit), ExitCode::from(1));
+        assert!(failure.to_string().contains("an acknowledged record is lost"), "{failure}");
+        assert!(outcome(check(&Ledger::default()), Path::new("/nonexistent")).is_ok());
+    }
 }

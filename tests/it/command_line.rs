@@ -257,3 +257,11 @@ fn benchmarks_run_and_print_ratios_to_the_machines_limits() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "all is cleaned up");
 }
+
+#[test]
+fn the_demo_fits_a_screen_and_every_check_holds() {
+    let shown = rafka(&["demo", "--seconds", "1"]).ok("demo");
+    assert!(shown.lines().count() <= 25, "{shown}");
+    let checks = shown.lines().filter(|line| line.starts_with("ok  ")).count();
+    assert_eq!(checks, 5, "{shown}");
+}

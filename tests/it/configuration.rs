@@ -61,6 +61,32 @@ fn the_environment_configures_a_node_and_its_mistakes_are_named() {
 }
 
 #[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let file = dir.path().join("rafka.yaml");
+    let text = "node:\n  port_offset: 1\n  advertise: file\n  data_dir: /file\n";
+    fs::write(&file, text).expect("it can be written");
+    let show = |flags: &[&str], config: &str| {
+        let mut command = Command::new(RAFKA);
+        command.args(["config", "show"]).args(flags).env("RAFKA_CONFIG", config);
+        command.env("RAFKA__NODE__ADVERTISE", "environment");
+        command.env("RAFKA__NODE__DATA_DIR", "/environment");
+        run(command, "")
+    };
+    let path = file.to_str().expect("temporary names are text");
+    for (flags, config) in [
+        (&["--data-dir", "/flag"][..], path),
+        (&["--data-dir", "/flag", "--config", path], "/none"),
+    ] {
+        let shown = show(flags, config).ok("show");
+        for value in ["port_offset: 1\n", "advertise: environment\n", "data_dir: /flag\n"] {
+            assert!(shown.contains(value), "{value} is not in {shown}");
+        }
+    }
+    show(&[], "/none").failed(3, &["cannot read the configuration file /none"]);
+}
+
+#[test]
 fn what_config_show_prints_can_be_used_as_a_file() {
     let dir = tempfile::tempdir().expect("there is a place for temporary files");
     let file = dir.path().join("shown.yaml");
