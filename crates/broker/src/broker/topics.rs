@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rafka_core::{ErrorCode, PartitionIndex, TopicName};
+use rafka_core::{ErrorCode, PartitionIndex, TopicId, TopicName};
 use rafka_metadata as metadata;
 use rafka_metadata::topic_config::ConfigEntry;
 
@@ -120,6 +120,14 @@ impl Broker {
     /// If there is no such topic.
     pub fn describe_topic(&self, topic: &TopicRef) -> Result<Description, Error> {
         self.inner.find_topic(topic).map(|topic| self.inner.describe(&topic))
+    }
+
+    /// The name and the id of a topic.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub fn identify_topic(&self, topic: &TopicRef) -> Result<(TopicName, TopicId), Error> {
+        self.inner.find_topic(topic).map(|topic| (topic.name.clone(), topic.id))
     }
 
     /// How many partitions a topic has.

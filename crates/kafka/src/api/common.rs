@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rafka_broker::fetch::Isolation;
 use rafka_broker::topics::{Description, PartitionDescription};
-use rafka_broker::{Error, TopicRef};
+use rafka_broker::{Broker, Error, TopicRef};
 use rafka_core::{Epoch, ErrorCode, GroupId, NodeId, PartitionIndex, TopicId, TopicName};
 use uuid::Uuid;
 
@@ -44,6 +44,25 @@ pub(super) fn topic(name: &str, id: Uuid) -> Result<TopicRef, Error> {
         return Ok(TopicRef::Id(TopicId(id)));
     }
     named(name).map_err(|error| Error::new(ErrorCode::UnknownTopicOrPartition, error.message))
+}
+
+/// The name of a topic that a request of groups is about, which names topics by id from version 10
+/// on.
+///
+/// # Errors
+/// If no topic can have the name, or none has the id.
+pub(super) fn topic_of_group(
+    broker: &Broker,
+    version: i16,
+    name: &str,
+    id: Uuid,
+) -> Result<TopicName, ErrorCode> {
+    const IDS_FROM: i16 = 10;
+    if version < IDS_FROM {
+        return TopicName::new(name).map_err(|_invalid| ErrorCode::UnknownTopicOrPartition);
+    }
+    let known = broker.identify_topic(&TopicRef::Id(TopicId(id)));
+    known.map(|(name, _)| name).map_err(|error| error.code)
 }
 
 /// Nodes as Kafka writes them.

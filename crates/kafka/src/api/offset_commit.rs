@@ -11,7 +11,7 @@ use super::{Answer, Api, Context, common};
 use crate::connection::Closed;
 use crate::gateway::Gateway;
 
-pub(super) const API: Api = Api::new(ApiKey::OffsetCommit, 2..=9);
+pub(super) const API: Api = Api::new(ApiKey::OffsetCommit, 2..=10);
 
 pub(super) async fn answer(
     gateway: &Gateway,
@@ -19,14 +19,26 @@ pub(super) async fn answer(
     mut reader: Reader<'_>,
 ) -> Result<Answer, Closed> {
     let request: Request<'_> = context.read(&mut reader)?;
+    let topics: Vec<_> = request
+        .topics
+        .iter()
+        .map(|topic| {
+            let version = context.version;
+            common::topic_of_group(&gateway.broker, version, &topic.name, topic.topic_id)
+        })
+        .collect();
     let committed = match common::group(&request.group_id) {
         Ok(group) => {
+            let known = request.topics.iter().zip(&topics);
             let commit = CommitOffsets {
                 group,
                 member: request.member_id.to_string(),
                 instance: request.group_instance_id.as_deref().map(str::to_owned),
                 generation: request.generation_id_or_member_epoch,
-                offsets: request.topics.iter().flat_map(offsets).collect(),
+                offsets: known
+                    .filter_map(|(topic, name)| Some(offsets(topic, name.as_ref().ok()?)))
+                    .flatten()
+                    .collect(),
             };
             gateway.broker.groups().commit_offsets(commit).await
         }
@@ -34,13 +46,12 @@ pub(super) async fn answer(
     };
     let failed = committed.as_ref().err().map(|error| error.code);
     let mut results = committed.unwrap_or_default().into_iter();
-    let topics = request.topics.iter().map(|topic| {
-        let is_valid = TopicName::new(&topic.name).is_ok();
+    let topics = request.topics.iter().zip(topics).map(|(topic, name)| {
         let partition = |partition: &RequestPartition<'_>| {
-            let result = match failed {
-                Some(code) => Err(code),
-                None if is_valid => results.next().expect("an answer to each offset").result,
-                None => Err(ErrorCode::UnknownTopicOrPartition),
+            let result = match (&name, failed) {
+                (Err(code), _) => Err(*code),
+                (Ok(_), Some(code)) => Err(code),
+                (Ok(_), None) => results.next().expect("an answer to each offset").result,
             };
             ResponsePartition {
                 partition_index: partition.partition_index,
@@ -48,15 +59,14 @@ pub(super) async fn answer(
             }
         };
         let partitions = topic.partitions.iter().map(partition).collect();
-        ResponseTopic { name: topic.name.clone(), partitions, ..ResponseTopic::default() }
+        ResponseTopic { name: topic.name.clone(), topic_id: topic.topic_id, partitions }
     });
     context.answer(&Response { topics: topics.collect(), ..Response::default() })
 }
 
-/// The offsets of a topic; none of one that cannot exist.
-fn offsets(topic: &RequestTopic<'_>) -> Vec<OffsetToCommit> {
-    let Ok(name) = TopicName::new(&topic.name) else { return Vec::new() };
-    let offset = |partition: &RequestPartition<'_>| OffsetToCommit {
+/// The offsets of a topic.
+fn offsets(topic: &RequestTopic<'_>, name: &TopicName) -> impl Iterator<Item = OffsetToCommit> {
+    topic.partitions.iter().map(|partition| OffsetToCommit {
         topic: name.clone(),
         partition: PartitionIndex(partition.partition_index),
         committed: CommittedOffset {
@@ -64,6 +74,5 @@ fn offsets(topic: &RequestTopic<'_>) -> Vec<OffsetToCommit> {
             leader_epoch: common::epoch(partition.committed_leader_epoch),
             metadata: partition.committed_metadata.as_deref().unwrap_or_default().to_owned(),
         },
-    };
-    topic.partitions.iter().map(offset).collect()
+    })
 }

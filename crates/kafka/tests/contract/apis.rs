@@ -1,6 +1,6 @@
 //! Every API that is advertised works in every version that is advertised.
 
-use rafka_core::{ErrorCode, TopicName};
+use rafka_core::ErrorCode;
 use rafka_kafka_wire::{
     ApiKey, Message, add_offsets_to_txn, add_partitions_to_txn, api_versions,
     consumer_group_describe, describe_configs, describe_groups, describe_producers, end_txn, fetch,
@@ -22,15 +22,10 @@ async fn versions(client: &mut Client) -> Vec<(ApiKey, i16, i16)> {
     response.api_keys.iter().map(known).collect()
 }
 
-fn topic_id(node: &Node) -> Uuid {
-    let name = TopicName::new("orders").expect("valid");
-    node.broker.describe_topic(&name.into()).expect("it exists").id.0
-}
-
 /// Asks in this version and checks what comes back; false if the connection is closed instead.
 #[expect(clippy::too_many_lines, reason = "one arm an API: a table, not a function")]
 async fn works(node: &Node, client: &mut Client, key: ApiKey, version: i16) -> bool {
-    let id = topic_id(node);
+    let id = node.topic_id("orders");
     macro_rules! ask {
         ($request:expr, $Response:ty, $check:expr) => {{
             let Some(frame) = client.ask(version, &$request).await else { return false };

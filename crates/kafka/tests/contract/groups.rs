@@ -9,10 +9,12 @@ use rafka_kafka_wire::{
     offset_commit, offset_fetch, sync_group,
 };
 
+use uuid::Uuid;
+
 use crate::support::{Client, Node, body};
 
 /// The newest version of any of the requests of groups.
-const VERSIONS: RangeInclusive<i16> = 0..=9;
+const VERSIONS: RangeInclusive<i16> = 0..=10;
 
 /// A member, and the version in which it speaks as far as a request has it.
 struct Member {
@@ -21,6 +23,8 @@ struct Member {
     group: String,
     id: String,
     generation: i32,
+    /// The id of the topic `orders`.
+    topic: Uuid,
 }
 
 /// The version of a request that is nearest to this one and served.
@@ -40,7 +44,8 @@ macro_rules! ask {
 impl Member {
     async fn new(node: &Node, version: i16) -> Self {
         let group = format!("g{version}");
-        Self { client: node.connect().await, version, group, id: String::new(), generation: -1 }
+        let (client, topic) = (node.connect().await, node.topic_id("orders"));
+        Self { client, version, group, id: String::new(), generation: -1, topic }
     }
 
     fn request(&self) -> join_group::Request<'static> {
@@ -103,30 +108,31 @@ impl Member {
 
     /// The codes of an offset of 7 for a partition that is there and one whose topic cannot be.
     async fn commit(&mut self) -> Vec<i16> {
-        let topic = |name: &'static str| offset_commit::RequestTopic {
-            name: name.into(),
+        let by_id = 10 <= self.version;
+        let topic = |name: &'static str, id| offset_commit::RequestTopic {
+            name: if by_id { "".into() } else { name.into() },
+            topic_id: if by_id { id } else { Uuid::nil() },
             partitions: vec![offset_commit::RequestPartition {
                 committed_offset: 7,
                 committed_leader_epoch: -1,
                 committed_metadata: Some("note".into()),
                 ..offset_commit::RequestPartition::default()
             }],
-            ..offset_commit::RequestTopic::default()
         };
         let request = offset_commit::Request {
             group_id: self.group.clone().into(),
             generation_id_or_member_epoch: self.generation,
             member_id: self.id.clone().into(),
-            topics: vec![topic("no/topic"), topic("orders")],
+            topics: vec![topic("no/topic", Uuid::max()), topic("orders", self.topic)],
             ..offset_commit::Request::default()
         };
-        ask!(self.client, near(self.version, 2..=9), request => offset_commit::Response<'_>,
+        ask!(self.client, near(self.version, 2..=10), request => offset_commit::Response<'_>,
             |r| r.topics.iter().map(|topic| topic.partitions[0].error_code).collect())
     }
 
     /// What is committed for both partitions of `orders`.
     async fn fetch(&mut self, all: bool) -> Vec<(i64, String)> {
-        let version = near(self.version, 1..=9);
+        let version = near(self.version, 1..=10);
         if version < 8 {
             let topics = vec![offset_fetch::RequestTopic {
                 name: "orders".into(),
@@ -145,10 +151,11 @@ impl Member {
                 r.topics.iter().flat_map(|topic| topic.partitions.iter().map(found)).collect()
             });
         }
+        let by_id = 10 <= version;
         let topics = vec![offset_fetch::RequestTopics {
-            name: "orders".into(),
+            name: if by_id { "".into() } else { "orders".into() },
+            topic_id: if by_id { self.topic } else { Uuid::nil() },
             partition_indexes: vec![0, 1],
-            ..offset_fetch::RequestTopics::default()
         }];
         let group = offset_fetch::RequestGroup {
             group_id: self.group.clone().into(),
@@ -165,6 +172,39 @@ impl Member {
             };
             r.groups[0].topics.iter().flat_map(|t| t.partitions.iter().map(found)).collect()
         })
+    }
+
+    /// In version 10, all that is committed, by topic id, and what is said of an id that no topic has.
+    async fn fetch_by_id(&mut self) -> (Vec<(Uuid, i32, i64)>, i16) {
+        let group = |topics| offset_fetch::RequestGroup {
+            group_id: self.group.clone().into(),
+            member_epoch: -1,
+            topics,
+            ..offset_fetch::RequestGroup::default()
+        };
+        let stranger = offset_fetch::RequestTopics {
+            topic_id: Uuid::max(),
+            partition_indexes: vec![0],
+            ..offset_fetch::RequestTopics::default()
+        };
+        let request = |topics| offset_fetch::Request {
+            groups: vec![group(topics)],
+            ..offset_fetch::Request::default()
+        };
+        let (all, strange) = (request(None), request(Some(vec![stranger])));
+        let all = ask!(self.client, 10, all => offset_fetch::Response<'_>, |r| {
+            let topics = r.groups[0].topics.iter();
+            let found = |t: &offset_fetch::ResponseTopics<'_>| {
+                let first = &t.partitions[0];
+                (t.topic_id, first.partition_index, first.committed_offset)
+            };
+            topics.map(found).collect()
+        });
+        let code = ask!(self.client, 10, strange => offset_fetch::Response<'_>, |r| {
+            assert_eq!(r.groups[0].topics[0].topic_id, Uuid::max());
+            r.groups[0].topics[0].partitions[0].error_code
+        });
+        (all, code)
     }
 
     async fn describe(&mut self, group: &str) -> (i16, String, usize) {
@@ -218,12 +258,20 @@ async fn a_member_lives_in_every_version() {
         assert_eq!(member.sync().await, (0, Bytes::from_static(b"gets")));
         assert_eq!(member.beat(1).await, 0);
         assert_eq!(member.beat(5).await, ErrorCode::IllegalGeneration.code());
-        let unknown = ErrorCode::UnknownTopicOrPartition.code();
+        let unknown = match version {
+            ..10 => ErrorCode::UnknownTopicOrPartition.code(),
+            10.. => ErrorCode::UnknownTopicId.code(),
+        };
         assert_eq!(member.commit().await, [unknown, 0], "version {version}");
         let committed = (7, "note".to_owned());
         assert_eq!(member.fetch(false).await, [committed.clone(), (-1, String::new())]);
         if 2 <= version {
             assert_eq!(member.fetch(true).await, [committed]);
+        }
+        if 10 <= version {
+            let all = vec![(member.topic, 0, 7)];
+            let unknown = ErrorCode::UnknownTopicId.code();
+            assert_eq!(member.fetch_by_id().await, (all, unknown));
         }
         let own = member.group.clone();
         assert_eq!(member.describe(&own).await, (0, "Stable".to_owned(), 1));
@@ -269,8 +317,21 @@ async fn two_members_share_and_the_one_that_stays_takes_over() {
     assert_eq!(second.generation, 3);
 }
 
-/// The versions that this walk covers are those that the codec knows and the node serves.
+/// The versions that this walk covers are those that the codec knows; `apis` sees to it that no more
+/// are advertised.
 #[test]
 fn the_walk_covers_all_versions() {
-    assert_eq!(join_group::Request::VERSIONS, VERSIONS);
+    let newest = [
+        *delete_groups::Request::VERSIONS.end(),
+        *describe_groups::Request::VERSIONS.end(),
+        *heartbeat::Request::VERSIONS.end(),
+        *join_group::Request::VERSIONS.end(),
+        *leave_group::Request::VERSIONS.end(),
+        *list_groups::Request::VERSIONS.end(),
+        *offset_commit::Request::VERSIONS.end(),
+        *offset_fetch::Request::VERSIONS.end(),
+        *sync_group::Request::VERSIONS.end(),
+    ];
+    assert_eq!(newest, [2, 6, 4, 9, 5, 5, 10, 10, 5]);
+    assert_eq!(newest.into_iter().max(), Some(*VERSIONS.end()));
 }

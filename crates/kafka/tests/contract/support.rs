@@ -7,12 +7,13 @@ use bytes::{Buf as _, Bytes};
 use rafka_broker::Broker;
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
-use rafka_core::{Batch, Timestamp};
+use rafka_core::{Batch, Timestamp, TopicName};
 use rafka_kafka::{Handle, Settings};
 use rafka_kafka_wire::produce::{PartitionProduceData, Request as Produce, TopicProduceData};
 use rafka_kafka_wire::{Message, Reader, Records, RequestHeader, ResponseHeader, Writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 /// Longer than anything here takes, unless it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +40,12 @@ impl Node {
         rafka_broker::testing::create_topic(&broker, "orders", 2, &[]).await;
         let listener = bound.start(settings, broker.clone());
         Self { broker, listener }
+    }
+
+    /// The id of a topic that exists.
+    pub(crate) fn topic_id(&self, name: &str) -> Uuid {
+        let name = TopicName::new(name).expect("valid");
+        self.broker.describe_topic(&name.into()).expect("it exists").id.0
     }
 
     pub(crate) async fn connect(&self) -> Client {
