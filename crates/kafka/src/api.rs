@@ -320,4 +320,37 @@ mod tests {
             assert!(api.advertised_min <= *api.versions.start(), "{api:?}");
         }
     }
+
+    /// The rows of the reference's table: each API with its versions. Rows may name several.
+    fn documented() -> Vec<(String, String)> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/kafka.md");
+        let page = std::fs::read_to_string(path).expect("the page exists");
+        let rows = page.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        let mut all = Vec::new();
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let names: Vec<&str> = cells[1].split(", ").collect();
+            let mut versions: Vec<&str> = cells[2].split(", ").collect();
+            if versions.len() == 1 {
+                versions = versions.repeat(names.len());
+            }
+            assert_eq!(names.len(), versions.len(), "{row}");
+            all.extend(names.iter().zip(versions).map(|(n, v)| ((*n).to_owned(), v.to_owned())));
+        }
+        all
+    }
+
+    #[test]
+    fn the_reference_names_what_is_served_in_which_versions() {
+        let versions = |api: &Api| match (api.versions.start(), api.versions.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first} to {last}"),
+        };
+        let mut served: Vec<(String, String)> =
+            APIS.iter().map(|api| (api.key.name().to_owned(), versions(api))).collect();
+        let mut documented = documented();
+        served.sort();
+        documented.sort();
+        assert_eq!(documented, served, "docs/reference/kafka.md");
+    }
 }
