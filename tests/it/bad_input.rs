@@ -39,6 +39,10 @@ fn names_that_cannot_be_are_refused_with_the_reason() {
         let done = node.run_command(&["topic", "create", name]);
         done.failed(2, &["topic name"]);
     }
+    node.ok(&["topic", "create", "known"]);
+    for id in ["", "a\nb", &"x".repeat(1025)] {
+        node.run_command(&["consume", "known", "-g", id, "-e"]).failed(2, &["group id"]);
+    }
     for (config, said) in [
         ("retention.mss=1", "retention.ms"),
         ("retention.ms=soon", "retention.ms"),

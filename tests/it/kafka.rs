@@ -1,7 +1,7 @@
 //! The same records and the same groups through both gateways.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -17,17 +17,22 @@ use rafka_kafka_wire::{
 
 use crate::node::{LIMIT, Node, numbered};
 
-/// Asks over the Kafka port; `read` looks at the answer.
-fn ask<'m, Q: Message<'m>>(node: &Node, version: i16, request: &Q) -> Bytes {
+/// A request as it is sent.
+fn frame<'m, Q: Message<'m>>(version: i16, request: &Q) -> Bytes {
     let mut out = Writer::new();
     let client_id = Some("it".into());
     let header = RequestHeader { key: Q::KEY, version, correlation_id: 1, client_id };
     header.encode(&mut out).expect("a short client id");
     request.encode(version, &mut out).expect("a request of this version");
     let mut frame = out.finish().expect("short enough");
+    frame.copy_to_bytes(frame.remaining())
+}
+
+/// Asks over the Kafka port; `read` looks at the answer.
+fn ask<'m, Q: Message<'m>>(node: &Node, version: i16, request: &Q) -> Bytes {
     let mut stream = TcpStream::connect(node.kafka()).expect("it listens");
     stream.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
-    stream.write_all(&frame.copy_to_bytes(frame.remaining())).expect("it reads");
+    stream.write_all(&frame(version, request)).expect("it reads");
     let mut len = [0; 4];
     stream.read_exact(&mut len).expect("it answers");
     let mut answer = vec![0; usize::try_from(i32::from_be_bytes(len)).expect("a length")];
@@ -101,6 +106,57 @@ fn what_one_gateway_takes_the_other_gives_also_after_a_kill() {
     node.restart();
     assert_eq!(node.ok(&["consume", "t", "-e"]), "grpc\nkafka\nboth\n");
     assert_eq!(consume(&node, "t"), ["grpc", "kafka", "both"]);
+}
+
+/// Sends bytes that the node closes the connection for; returns how the log names the client.
+fn closed_for(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("the limit is not zero");
+    stream.write_all(bytes).expect("it is taken");
+    // It is closed, or reset: what the node had not read is lost.
+    let _reset = stream.read_to_end(&mut Vec::new());
+    stream.local_addr().expect("it has one").to_string()
+}
+
+#[test]
+fn what_a_connection_is_closed_for_is_in_the_log() {
+    let node = Node::start(&[]);
+    let refused = produce::TopicProduceData {
+        name: "no such/topic".into(),
+        partition_data: vec![produce::PartitionProduceData { index: 0, records: None }],
+        ..Default::default()
+    };
+    let refused = produce::Request { acks: 0, topic_data: vec![refused], ..Default::default() };
+    for (bytes, said) in [
+        (&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 3][..], "kafka connection closed"),
+        (
+            &[0, 0, 0, 11, 0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff, 0],
+            "Metadata version 99 is not served",
+        ),
+        (
+            &[0, 0, 0, 11, 0, 3, 0, 8, 0, 0, 0, 1, 0xff, 0xff, 0x7f],
+            "Metadata version 8 is malformed",
+        ),
+        (&frame(9, &refused), "records were refused that were sent with acks=0"),
+    ] {
+        let peer = closed_for(node.kafka(), bytes);
+        node.expect_logged(&[said, &peer]);
+    }
+}
+
+#[test]
+fn who_is_closed_for_silence_is_in_the_log() {
+    let dir = tempfile::tempdir().expect("there is a place for temporary files");
+    let file = dir.path().join("rafka.yaml");
+    let text = "kafka:\n  handshake_timeout: 100 ms\ngrpc:\n  handshake_timeout: 100 ms\n";
+    std::fs::write(&file, text).expect("it can be written");
+    let node = Node::start(&["--config", file.to_str().expect("temporary names are text")]);
+    for (address, said) in
+        [(node.kafka(), "no request came within 100ms"), (node.grpc(), "no call came in time")]
+    {
+        let peer = closed_for(address, &[]);
+        node.expect_logged(&["silent connections closed", said, &peer]);
+    }
 }
 
 /// A member of the group over the Kafka port.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rafka_core::{Clock as _, SystemClock};
 use tempfile::TempDir;
 
 /// The program under test.
@@ -148,6 +149,17 @@ impl Node {
     /// What the node has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Waits until the node has logged a line with all of these words.
+    #[track_caller]
+    pub(crate) fn expect_logged(&self, words: &[&str]) {
+        let clock = SystemClock::new();
+        let deadline = clock.now() + LIMIT;
+        while !self.log().lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            assert!(clock.now() < deadline, "no line with {words:?} is logged");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
     }
 
     /// A command of the program, aimed at this node.

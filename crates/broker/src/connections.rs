@@ -1,6 +1,7 @@
 //! How many connections a listener may have, in all and of one address.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::stats::Counter;
 
-/// Refusals are logged at most this often: who is refused tends to try again at once.
+/// Refusals, and closings for silence, are each logged at most this often: who is refused tends to try
+/// again at once.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// The connections of a listener.
@@ -28,9 +30,28 @@ pub struct Connections {
 struct Open {
     by_address: BTreeMap<IpAddr, u32>,
     total: u32,
-    /// When refusals were last logged, and how many there have been since.
-    told: Option<Instant>,
+    refusals: Told,
+    silences: Told,
+}
+
+/// When something was last logged, and how often it has happened since.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
     untold: u64,
+}
+
+impl Told {
+    /// Counts one more. If it is time for a line, says how many it speaks of.
+    fn count(&mut self) -> Option<u64> {
+        self.untold += 1;
+        let now = Instant::now();
+        if self.at.is_some_and(|at| now < at + TOLD_EVERY) {
+            return None;
+        }
+        self.at = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl Connections {
@@ -93,13 +114,8 @@ impl Connections {
 
     fn refuse(&self, mut open: parking_lot::MutexGuard<'_, Open>, peer: SocketAddr, why: &str) {
         self.refused.add(1);
-        open.untold += 1;
-        let now = Instant::now();
-        if open.told.is_some_and(|told| now < told + TOLD_EVERY) {
-            return;
-        }
-        let (total, refused) = (open.total, std::mem::take(&mut open.untold));
-        open.told = Some(now);
+        let Some(refused) = open.refusals.count() else { return };
+        let total = open.total;
         drop(open);
         let listener = self.listener;
         tracing::warn!(listener, %peer, error = why, open = total, refused, "connections refused");
@@ -111,6 +127,17 @@ impl Connections {
 pub struct Admission {
     connections: Arc<Connections>,
     address: IpAddr,
+}
+
+impl Admission {
+    /// Says in the log that the connection is closed because its client was silent for too long.
+    pub fn silent(&self, peer: SocketAddr, why: impl Display) {
+        let told = self.connections.open.lock().silences.count();
+        if let Some(closed) = told {
+            let listener = self.connections.listener;
+            tracing::info!(listener, %peer, error = %why, closed, "silent connections closed");
+        }
+    }
 }
 
 impl Drop for Admission {
@@ -149,5 +176,15 @@ mod tests {
         drop((other, again));
         assert_eq!((connections.open(), connections.accepted(), connections.refused()), (0, 4, 2));
         assert!(connections.open.lock().by_address.is_empty(), "nothing is kept of who has gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_often_is_told_now_and_then_with_its_count() {
+        let mut told = Told::default();
+        assert_eq!(told.count(), Some(1), "the first at once");
+        assert_eq!((told.count(), told.count()), (None, None));
+        tokio::time::advance(TOLD_EVERY).await;
+        assert_eq!(told.count(), Some(3));
+        assert_eq!(told.count(), None);
     }
 }

@@ -98,7 +98,7 @@ pub(crate) struct Connection {
     idle_timeout: Duration,
     /// Whether its first bytes have come.
     has_begun: bool,
-    _place: Admission,
+    place: Admission,
 }
 
 impl Connection {
@@ -114,7 +114,7 @@ impl Connection {
             cut: Box::pin(bounds.cut.clone().cancelled_owned()),
             idle_timeout: bounds.idle_timeout,
             has_begun: false,
-            _place: place,
+            place,
         }
     }
 
@@ -129,7 +129,7 @@ impl Connection {
             match self.calls.stays_until(now, self.idle_timeout) {
                 Some(until) if now < until => self.deadline.as_mut().reset(until),
                 _ => {
-                    tracing::debug!(peer = %self.peer, "connection without a call closed");
+                    self.place.silent(self.peer, "no call came in time");
                     return Poll::Ready(io::ErrorKind::TimedOut.into());
                 }
             }

@@ -89,6 +89,9 @@ pub(crate) async fn serve(gateway: Gateway, stream: TcpStream, peer: SocketAddr,
         () = cut.cancelled() => Closed::Stopping,
         closed = connection.run() => closed,
     };
+    if let Closed::Idle(_) = closed {
+        place.silent(peer, &closed);
+    }
     drop(place);
     let cause = std::error::Error::source(&closed).map(ToString::to_string);
     let cause = cause.as_deref();

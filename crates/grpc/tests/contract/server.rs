@@ -85,6 +85,23 @@ async fn connections_without_a_call_are_closed_in_time() {
 }
 
 #[tokio::test]
+async fn a_connection_is_closed_some_time_after_its_last_call() {
+    let bounds = Settings { idle_timeout: Duration::from_millis(200), ..settings() };
+    let node = node(bounds).await;
+    let mut log = node.log().await;
+    let stream = log.fetch(fetch("orders", &[0])).await.expect("it begins").into_inner();
+    assert_eq!(node.handle.connections().open(), 1);
+    drop(stream);
+    soon(async {
+        while node.handle.connections().open() != 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    drop(log);
+}
+
+#[tokio::test]
 async fn a_connection_stays_as_long_as_it_has_a_call() {
     let bounds = Settings {
         handshake_timeout: Duration::from_millis(200),

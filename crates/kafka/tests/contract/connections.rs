@@ -95,6 +95,15 @@ async fn who_asks_nothing_or_never_ends_asking_is_closed_in_time() {
 }
 
 #[tokio::test]
+async fn who_asks_nothing_any_more_is_closed_in_time() {
+    let settings = Settings { idle_timeout: Duration::from_millis(100), ..Settings::default() };
+    let node = Node::with(settings).await;
+    let mut client = node.connect().await;
+    assert!(is_served(&mut client).await);
+    assert_eq!(client.frame().await, None);
+}
+
+#[tokio::test]
 async fn a_stop_answers_what_was_appended() {
     let Node { broker, listener } = Node::start().await;
     let node = Node { broker, listener };
