@@ -106,14 +106,21 @@ async fn sample(
         }
         anyhow::Ok(())
     };
-    let both = async { tokio::try_join!(reading, sending) };
-    let both = tokio::time::timeout(limit, both).await;
+    // The node's processor time is taken over exactly the counted time.
+    let usage = async {
+        tokio::time::sleep(counted_from - clock.now()).await;
+        let before = target.usage();
+        tokio::time::sleep(end - clock.now()).await;
+        anyhow::Ok(before.zip(target.usage()))
+    };
+    let all = async { tokio::try_join!(reading, sending, usage) };
+    let all = tokio::time::timeout(limit, all).await;
     drop(pacer);
-    let (latency, ()) = both.context("records did not arrive in time")??;
+    let (latency, (), usage) = all.context("records did not arrive in time")??;
     let records = latency.len();
     let latency = Some(Latency::of(&latency));
     let what = protocol.of("end to end", "kafka end to end");
-    Ok(Measured { what, durability, records, span, latency, usage: None })
+    Ok(Measured { what, durability, records, span, latency, usage })
 }
 
 /// What a connection sends.

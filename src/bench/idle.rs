@@ -1,6 +1,7 @@
 //! `rafka bench idle` (W4, W8): what a node costs that does nothing, with and without partitions.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use anyhow::Context as _;
 use clap::Args;
 use rafka_core::{ByteSize, Clock, SystemClock, rng};
 use serde::Serialize;
+use tokio::process::Command;
 
-use super::Protocol;
 use super::load::{self, Load};
 use super::payload::Batches;
 use super::produce::WARM_UP;
-use super::report::Latency;
+use super::report::{Latency, median};
 use super::target::Target;
+use super::{Protocol, probe};
 use crate::cli::Global;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::number::{float, rate};
@@ -24,6 +26,10 @@ use crate::process::Usage;
 const PARTITIONS_PER_TOPIC: u32 = 1000;
 /// After a change the node settles for this long before it is measured.
 const SETTLE: Duration = Duration::from_secs(1);
+/// What is written to the hot partitions.
+const RECORD: ByteSize = ByteSize::kib(1);
+/// How many processes are started that do nothing.
+const EMPTY_PROCESSES: u32 = 9;
 
 /// How to measure.
 #[derive(Debug, Clone, Args, Serialize)]
@@ -45,8 +51,12 @@ pub(crate) struct Options {
 #[derive(Debug, Serialize)]
 struct Report {
     partitions: u32,
+    empty_process_ms: f64,
     ready_ms: f64,
     ready_ms_with_partitions: f64,
+    /// Over the whole life of a process that does nothing.
+    ready_to_empty_process: f64,
+    ready_to_empty_process_with_partitions: f64,
     resident_mib: f64,
     resident_mib_with_partitions: f64,
     resident_mib_after_restart: f64,
@@ -56,8 +66,14 @@ struct Report {
     idle_cpu_percent_with_partitions: f64,
     hot_records_per_second: f64,
     hot_records_per_second_with_partitions: f64,
+    /// The rate with partitions over the one without.
+    hot_ratio_with_partitions: f64,
+    /// The rates as shares of what bounds them: the slower of disk and TCP sink.
+    hot_ratio_to_limit: f64,
+    hot_ratio_to_limit_with_partitions: f64,
     hot_p99_us: f64,
     hot_p99_us_with_partitions: f64,
+    hot_p99_ratio_with_partitions: f64,
     binary_mib: f64,
 }
 
@@ -71,6 +87,8 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     let mut target = Target::open(global, &options.scratch).await?;
     let ready_ms = target.ready_ms().context("the node is our own")?;
     let span = Duration::from_secs(options.seconds);
+    let limits = probe::run(1, target.dir(), &clock).await?;
+    let empty_process_ms = empty_process(clock.as_ref()).await?;
     let (bare, bare_cpu) = idle(&target, span).await?;
     let hot_bare = hot(&target, options, &clock).await?;
     // Writing leaves caches behind: what partitions cost is counted in a process without.
@@ -86,10 +104,16 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
     target.close().await?;
     let binary = std::env::current_exe().and_then(|path| path.metadata())?.len();
     let grown = full.resident.0.saturating_sub(before.resident.0);
+    let disk = limits.disk_bytes_per_second.context("the node is our own")?;
+    let limit = limits.sink_bytes_per_second.min(disk);
+    let of_limit = |records_per_second: f64| records_per_second * float(RECORD.0) / limit;
     global.out().document(&Report {
         partitions: options.partitions,
+        empty_process_ms,
         ready_ms,
         ready_ms_with_partitions,
+        ready_to_empty_process: ready_ms / empty_process_ms,
+        ready_to_empty_process_with_partitions: ready_ms_with_partitions / empty_process_ms,
         resident_mib: mib(bare.resident),
         resident_mib_with_partitions: mib(full.resident),
         resident_mib_after_restart: mib(restarted.resident),
@@ -99,10 +123,28 @@ pub(super) async fn run(options: &Options, global: &Global) -> Outcome {
         idle_cpu_percent_with_partitions: full_cpu,
         hot_records_per_second: hot_bare.0,
         hot_records_per_second_with_partitions: hot_full.0,
+        hot_ratio_with_partitions: hot_full.0 / hot_bare.0,
+        hot_ratio_to_limit: of_limit(hot_bare.0),
+        hot_ratio_to_limit_with_partitions: of_limit(hot_full.0),
         hot_p99_us: hot_bare.1.p99_us,
         hot_p99_us_with_partitions: hot_full.1.p99_us,
+        hot_p99_ratio_with_partitions: hot_full.1.p99_us / hot_bare.1.p99_us,
         binary_mib: mib(ByteSize(binary)),
     })
+}
+
+/// How long a process of this program takes that does nothing, from its start to its end: the median of
+/// several.
+async fn empty_process(clock: &dyn Clock) -> anyhow::Result<f64> {
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let mut taken = Vec::new();
+    for _ in 0..EMPTY_PROCESSES {
+        let start = clock.now();
+        let ended = Command::new(&program).arg("version").stdout(Stdio::null()).status().await;
+        ended.with_context(|| format!("cannot start {}", program.display()))?;
+        taken.push((clock.now() - start).as_secs_f64() * 1000.0);
+    }
+    Ok(median(taken))
 }
 
 fn mib(size: ByteSize) -> f64 {
@@ -138,9 +180,8 @@ async fn hot(
     options: &Options,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<(f64, Latency)> {
-    let size = ByteSize::kib(1);
     let batches =
-        Batches::new(size, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
+        Batches::new(RECORD, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
     let connections = target.connections(Protocol::Grpc, 1).await?;
     let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);

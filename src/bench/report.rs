@@ -69,7 +69,9 @@ impl Sample {
     pub(super) fn new(measured: &Measured, size: ByteSize, limits: &Limits) -> Self {
         let records_per_second = rate(measured.records, measured.span);
         let bytes_per_second = rate(measured.records.saturating_mul(size.0), measured.span);
-        let durable = measured.what.ends_with("produce") && measured.durability == "fsync";
+        // Who reads along cannot be faster than what is written.
+        let writes = ["produce", "tail"].iter().any(|what| measured.what.ends_with(what));
+        let durable = writes && measured.durability == "fsync";
         let disk = limits.disk_bytes_per_second.filter(|_| durable);
         let limit = disk
             .map_or(limits.sink_bytes_per_second, |disk| disk.min(limits.sink_bytes_per_second));

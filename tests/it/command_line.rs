@@ -253,7 +253,21 @@ fn benchmarks_run_and_print_ratios_to_the_machines_limits() {
         assert!(!summary.is_empty(), "{report}");
         for row in summary {
             assert!(0.0 < row["ratio_to_limit"].as_f64().expect("a number"), "{row}");
+            assert!(row["server_cpu_us_per_record"].is_number(), "{row}");
         }
+    }
+    let few = ["bench", "idle", "--partitions", "10", "--hot", "2", "--seconds", "1"];
+    let args = [&few[..], &["--scratch", scratch, "--output", "json", "-q"]].concat();
+    let report = json(&rafka(&args).ok(&args));
+    for ratio in [
+        "ready_to_empty_process",
+        "ready_to_empty_process_with_partitions",
+        "hot_ratio_with_partitions",
+        "hot_ratio_to_limit",
+        "hot_ratio_to_limit_with_partitions",
+        "hot_p99_ratio_with_partitions",
+    ] {
+        assert!(0.0 < report[ratio].as_f64().expect("a number"), "{ratio} in {report}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0, "all is cleaned up");
 }
