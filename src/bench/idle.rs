@@ -183,9 +183,9 @@ async fn hot(
     let batches =
         Batches::new(RECORD, ByteSize::kib(4), clock.timestamp(), &mut rng::from_system()?)?;
     let connections = target.connections(Protocol::Grpc, 1).await?;
-    let counted_from = clock.now() + WARM_UP;
     let span = Duration::from_secs(options.seconds);
     let measure = async |topic: &str| {
+        let counted_from = clock.now() + WARM_UP;
         let load = Load {
             topic: topic.to_owned(),
             partitions: options.hot,

@@ -32,6 +32,7 @@ struct Open {
     total: u32,
     refusals: Told,
     silences: Told,
+    strangers: Told,
 }
 
 /// When something was last logged, and how often it has happened since.
@@ -130,6 +131,15 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Says in the log that its client speaks another protocol than the listener.
+    pub fn foreign(&self, peer: SocketAddr, protocol: &'static str) {
+        let told = self.connections.open.lock().strangers.count();
+        if let Some(connections) = told {
+            let listener = self.connections.listener;
+            tracing::warn!(listener, %peer, protocol, connections, "clients speak another protocol");
+        }
+    }
+
     /// Says in the log that the connection is closed because its client was silent for too long.
     pub fn silent(&self, peer: SocketAddr, why: impl Display) {
         let told = self.connections.open.lock().silences.count();

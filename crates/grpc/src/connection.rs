@@ -169,10 +169,7 @@ impl AsyncRead for Connection {
         if !self.has_begun && !read.is_empty() {
             self.has_begun = true;
             if let Some(protocol) = foreign(read) {
-                tracing::warn!(
-                    peer = %self.peer,
-                    "a client speaks {protocol} where gRPC is spoken, without TLS"
-                );
+                self.place.foreign(self.peer, protocol);
             }
         }
         self.bounded(cx, progress)
@@ -223,7 +220,8 @@ fn foreign(beginning: &[u8]) -> Option<&'static str> {
         [b'P', b'R', ..] if PREFACE.iter().zip(beginning).all(|(known, read)| known == read) => {
             None
         }
-        [b'P'] => None,
+        // So little may still become anything.
+        [0x16 | b'A'..=b'Z'] => None,
         [b'A'..=b'Z', b'A'..=b'Z', ..] => Some("HTTP/1"),
         _ => Some("an unknown protocol"),
     }

@@ -44,6 +44,8 @@ pub(super) struct Owner {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) rng: Rng,
     pub(super) shards: BTreeMap<PartitionIndex, Shard>,
+    /// Whether the log refused the last change. That is told once: whoever asked tries again.
+    pub(super) is_refused: bool,
     pub(super) desk: Desk,
     /// One entry for each group that has something to do in time.
     pub(super) deadlines: BTreeSet<(Time, PartitionIndex, GroupId)>,
@@ -82,6 +84,7 @@ impl Owner {
             clock,
             rng,
             shards: BTreeMap::new(),
+            is_refused: false,
             desk: Desk::default(),
             deadlines: BTreeSet::new(),
             flights: FuturesUnordered::new(),
@@ -212,9 +215,9 @@ impl Owner {
 
     /// Tells groups of their writes that have ended, in the log's order.
     fn written(&mut self, at: PartitionIndex, number: u64, result: Result<(), Error>) {
-        // Storage tells of its own state, once; whoever asked tries again, many times.
+        let was_refused = std::mem::replace(&mut self.is_refused, result.is_err());
         if let Err(error) = &result
-            && error.code != ErrorCode::KafkaStorageError
+            && !was_refused
         {
             tracing::warn!(partition = %at, %error, "the log refused a change to a group");
         }

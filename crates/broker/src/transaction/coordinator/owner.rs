@@ -35,6 +35,8 @@ pub(super) struct Owner {
     pub(super) surroundings: Arc<dyn Surroundings>,
     clock: Arc<dyn Clock>,
     pub(super) shards: BTreeMap<PartitionIndex, Shard>,
+    /// Whether the log refused the last change. That is told once: whoever asked tries again.
+    pub(super) is_refused: bool,
     /// One entry for each id that has something to do in time.
     pub(super) deadlines: BTreeSet<(Time, PartitionIndex, String)>,
     pub(super) flights: FuturesUnordered<BoxFuture<'static, Landed>>,
@@ -90,6 +92,7 @@ impl Owner {
             surroundings,
             clock,
             shards: BTreeMap::new(),
+            is_refused: false,
             deadlines: BTreeSet::new(),
             flights: FuturesUnordered::new(),
             write_count: 0,
@@ -311,9 +314,9 @@ impl Owner {
     }
 
     fn written(&mut self, at: PartitionIndex, id: &str, result: Result<(), Error>) {
-        // Storage tells of its own state, once; whoever asked tries again, many times.
+        let was_refused = std::mem::replace(&mut self.is_refused, result.is_err());
         if let Err(error) = &result
-            && error.code != ErrorCode::KafkaStorageError
+            && !was_refused
         {
             tracing::warn!(partition = %at, %error, "the log refused a change to a transaction");
         }
