@@ -1,6 +1,8 @@
 //! `rafka produce`: a record for each line of standard input.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -87,9 +89,12 @@ pub(crate) async fn run(args: &Args, global: &Global) -> Outcome {
     let producer = producer(args, global)?;
     let (watch, watched) = mpsc::channel(WATCHED_MAX);
     let mut watcher = JoinSet::new();
-    watcher.spawn(watch_all(watched, progress(global.out(), args.acks)));
+    let timed_out = Arc::new(AtomicBool::new(false));
+    let progress = progress(global.out(), args.acks);
+    watcher.spawn(watch_all(watched, progress, Arc::clone(&timed_out)));
     let input = BufReader::with_capacity(64 << 10, tokio::io::stdin());
-    let read = send_all(input, &template, &producer, watch, global).await;
+    let sending = Sending { template: &template, producer: &producer, watch, timed_out };
+    let read = sending.all(input, global).await;
     // What was taken is delivered or has failed before the outcome is told.
     let closed = producer.close(global.timeout + LAST_ANSWER_MAX).await;
     let tally = watcher.join_next().await.expect("the watcher was spawned")?;
@@ -126,7 +131,7 @@ fn producer(args: &Args, global: &Global) -> Outcome<Producer> {
 /// What all records have in common.
 #[derive(Debug)]
 struct Template {
-    topic: std::sync::Arc<str>,
+    topic: Arc<str>,
     delimiter: Option<Vec<u8>>,
     partition: Option<PartitionIndex>,
     headers: Vec<(Bytes, Option<Bytes>)>,
@@ -155,7 +160,7 @@ impl Template {
 
     /// The record that a line stands for.
     fn record(&self, line: Bytes) -> Record {
-        let mut record = Record::new(std::sync::Arc::clone(&self.topic));
+        let mut record = Record::new(Arc::clone(&self.topic));
         record.partition = self.partition;
         record.headers.clone_from(&self.headers);
         let at = self.delimiter.as_ref().and_then(|delimiter| {
@@ -170,23 +175,36 @@ impl Template {
     }
 }
 
-/// Reads to the end of the input, or to the first record that is not taken.
-async fn send_all(
-    mut input: impl AsyncBufRead + Unpin,
-    template: &Template,
-    producer: &Producer,
+struct Sending<'a> {
+    template: &'a Template,
+    producer: &'a Producer,
     watch: mpsc::Sender<Delivery>,
-    global: &Global,
-) -> Result<(), Failure> {
-    for number in 1_u64.. {
-        let Some(line) = next_line(&mut input, number).await? else { break };
-        let sent = producer.send(template.record(line)).await;
-        let delivery = sent.map_err(|error| explain(error, global))?;
-        if watch.send(delivery).await.is_err() {
-            break;
+    /// Whether a record ran out of time: those behind it would, too, one bufferful after the other.
+    timed_out: Arc<AtomicBool>,
+}
+
+impl Sending<'_> {
+    /// Reads to the end of the input, or to the first record that is not taken.
+    async fn all(
+        self,
+        mut input: impl AsyncBufRead + Unpin,
+        global: &Global,
+    ) -> Result<(), Failure> {
+        for number in 1_u64.. {
+            let Some(line) = next_line(&mut input, number).await? else { break };
+            if self.timed_out.load(Ordering::Relaxed) {
+                let message = format!("line {number} and those behind it were not sent");
+                return Err(Failure::message(Exit::Timeout, message)
+                    .hint("the node's log says what it waits for, --timeout waits longer"));
+            }
+            let sent = self.producer.send(self.template.record(line)).await;
+            let delivery = sent.map_err(|error| explain(error, global))?;
+            if self.watch.send(delivery).await.is_err() {
+                break;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 fn explain(error: Error, global: &Global) -> Failure {
@@ -231,7 +249,11 @@ struct Tally {
     unknown: u64,
 }
 
-async fn watch_all(mut watched: mpsc::Receiver<Delivery>, progress: Progress) -> Tally {
+async fn watch_all(
+    mut watched: mpsc::Receiver<Delivery>,
+    progress: Progress,
+    timed_out: Arc<AtomicBool>,
+) -> Tally {
     let mut tally = Tally::default();
     let mut number = 0_u64;
     while let Some(delivery) = watched.recv().await {
@@ -243,6 +265,9 @@ async fn watch_all(mut watched: mpsc::Receiver<Delivery>, progress: Progress) ->
             }
             Err(error) => {
                 tally.failed += 1;
+                if matches!(error, Error::TimedOut { .. }) {
+                    timed_out.store(true, Ordering::Relaxed);
+                }
                 tally.unknown += u64::from(error.fate() == Fate::Unknown);
                 if tally.failed <= FAILURES_TOLD_MAX {
                     progress.warn(format_args!("line {number}: {error}"));

@@ -1,6 +1,6 @@
 //! What each command does, prints and ends with.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -191,6 +191,28 @@ fn produce_ends_badly_unless_every_record_was_acknowledged() {
     done.failed(1, &["line 1: ", "MESSAGE_TOO_LARGE", "0 records acknowledged, 1 not"]);
     node.ok_with(&["produce", "small"], "fine\n");
     assert_eq!(node.ok(&["consume", "small", "-e"]), "fine\n");
+}
+
+#[test]
+fn produce_stops_reading_when_the_node_takes_nothing_any_more() {
+    let mut node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    let mut command = node.command(&["produce", "t", "--timeout", "1 s"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let mut input = child.stdin.take().expect("it was piped");
+    input.write_all(b"before\n").expect("it reads");
+    while node.ok(&["consume", "t", "-e"]).is_empty() {}
+    node.kill();
+    // It reads on until the first record has run out of time.
+    while input.write_all(b"after\n").is_ok() {}
+    let output = child.wait_with_output().expect("it can be waited for");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    assert!(said.contains("and those behind it were not sent"), "{said}");
 }
 
 #[test]
