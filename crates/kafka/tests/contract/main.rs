@@ -11,7 +11,13 @@ mod connections;
 #[cfg(test)]
 mod consumers;
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 mod groups;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod leaders;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
@@ -22,6 +28,10 @@ mod records;
 mod replicas;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod stored;
+#[cfg(test)]
+mod successors;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -35,7 +35,7 @@ async fn settled<'a, M: Message<'a>>(
     panic!("it does not settle");
 }
 
-async fn init(client: &mut Client, version: i16) -> (i64, i16) {
+pub(crate) async fn init(client: &mut Client, version: i16) -> (i64, i16) {
     let request = init_producer_id::Request {
         transactional_id: Some(ID.into()),
         transaction_timeout_ms: 60_000,
@@ -50,7 +50,7 @@ async fn init(client: &mut Client, version: i16) -> (i64, i16) {
     (given.producer_id, given.producer_epoch)
 }
 
-async fn add(client: &mut Client, version: i16, (id, epoch): (i64, i16)) -> i16 {
+pub(crate) async fn add(client: &mut Client, version: i16, (id, epoch): (i64, i16)) -> i16 {
     fn code(version: i16, frame: &bytes::Bytes) -> i16 {
         let answer: add_partitions_to_txn::Response<'_> = body(version, frame);
         answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
@@ -67,7 +67,7 @@ async fn add(client: &mut Client, version: i16, (id, epoch): (i64, i16)) -> i16 
     code(version, &frame)
 }
 
-async fn write(client: &mut Client, producer: (i64, i16), sequence: i32) -> i16 {
+pub(crate) async fn write(client: &mut Client, producer: (i64, i16), sequence: i32) -> i16 {
     write_as(client, 7, producer, sequence).await
 }
 
@@ -94,7 +94,12 @@ async fn write_as(
     code(version, &frame)
 }
 
-async fn end(client: &mut Client, version: i16, (id, epoch): (i64, i16), committed: bool) -> i16 {
+pub(crate) async fn end(
+    client: &mut Client,
+    version: i16,
+    (id, epoch): (i64, i16),
+    committed: bool,
+) -> i16 {
     let request = end_txn::Request {
         transactional_id: ID.into(),
         producer_id: id,
@@ -109,7 +114,7 @@ async fn end(client: &mut Client, version: i16, (id, epoch): (i64, i16), committ
 }
 
 /// Where readers of what is committed stop.
-async fn stable(client: &mut Client) -> i64 {
+pub(crate) async fn stable(client: &mut Client) -> i64 {
     let partition = list_offsets::Partition {
         timestamp: -1,
         current_leader_epoch: -1,
