@@ -5,15 +5,20 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
-use rafka_consumer::Consumer;
+use rafka_consumer::{Consumer, Isolation, OffsetReset};
 use rafka_core::batch::BatchBuilder;
 use rafka_core::compression::Compression;
 use rafka_core::consumer_protocol::{Assignment, Subscription};
-use rafka_core::{Batch, ByteSize, Clock as _, ErrorCode, Offset, SystemClock};
-use rafka_kafka_wire::{
-    Message, Reader, RequestHeader, ResponseHeader, Writer, fetch, join_group, leave_group,
-    offset_commit, offset_fetch, produce, sync_group,
+use rafka_core::{
+    Batch, ByteSize, Clock as _, ErrorCode, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    SystemClock, TopicName,
 };
+use rafka_kafka_wire::{
+    Message, Reader, RequestHeader, ResponseHeader, Writer, end_txn, fetch, init_producer_id,
+    join_group, leave_group, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+    sync_group,
+};
+use rafka_producer::{Producer, Record, TopicPartition};
 
 use crate::node::{LIMIT, Node, numbered};
 
@@ -304,4 +309,217 @@ fn members_of_both_gateways_share_a_group_and_its_offsets() {
     assert_eq!(fetched.error_code, 0);
     let found = &fetched.topics[0].partitions[usize::try_from(owned[0]).expect("0 or 1")];
     assert!(3 <= found.committed_offset, "{found:?}");
+}
+
+/// The code, and where the partition of `t` ended under a leader epoch.
+fn epoch_end(node: &Node, current_leader_epoch: i32, leader_epoch: i32) -> (i16, i32, i64) {
+    let partition = offset_for_leader_epoch::OffsetForLeaderPartition {
+        current_leader_epoch,
+        leader_epoch,
+        ..Default::default()
+    };
+    let topic = offset_for_leader_epoch::OffsetForLeaderTopic {
+        topic: "t".into(),
+        partitions: vec![partition],
+    };
+    let request = offset_for_leader_epoch::Request { replica_id: -1, topics: vec![topic] };
+    let answer = ask(node, 4, &request);
+    let response: offset_for_leader_epoch::Response<'_> = read(&answer, 4);
+    let found = &response.topics[0].partitions[0];
+    (found.error_code, found.leader_epoch, found.end_offset)
+}
+
+/// What a fetch from the beginning of `t` brought.
+fn fetched(node: &Node, isolation_level: i8, current_leader_epoch: i32) -> fetch::PartitionData {
+    let partition = fetch::Partition {
+        partition_max_bytes: 1 << 20,
+        current_leader_epoch,
+        ..Default::default()
+    };
+    let topic =
+        fetch::Topic { topic: "t".into(), partitions: vec![partition], ..Default::default() };
+    let request =
+        fetch::Request { min_bytes: 1, isolation_level, topics: vec![topic], ..Default::default() };
+    let answer = ask(node, 11, &request);
+    let mut response: fetch::Response<'_> = read(&answer, 11);
+    response.responses.remove(0).partitions.remove(0)
+}
+
+fn batches(data: &fetch::PartitionData) -> Vec<Batch> {
+    let mut bytes = data.records.clone().expect("records").into_bytes();
+    std::iter::from_fn(|| Batch::split_first(&mut bytes).expect("sound batches")).collect()
+}
+
+#[test]
+fn clients_that_know_a_leader_of_before_are_told_where_its_epoch_ended() {
+    let mut node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    produce(&node, "t", &["a", "b"]);
+    node.kill();
+    node.restart();
+    produce(&node, "t", &["c"]);
+    let epochs: Vec<i32> =
+        batches(&fetched(&node, 0, -1)).iter().map(|batch| batch.header.leader_epoch.0).collect();
+    let [old, new] = epochs[..] else { panic!("{epochs:?}") };
+    assert!(old < new, "a restart is a new leader");
+    assert_eq!(epoch_end(&node, new, old), (0, old, 2), "and not the end of the log");
+    assert_eq!(epoch_end(&node, new, new), (0, new, 3));
+    let fenced = ErrorCode::FencedLeaderEpoch.code();
+    assert_eq!(epoch_end(&node, old, old).0, fenced);
+    assert_eq!(fetched(&node, 0, old).error_code, fenced);
+    assert_eq!(fetched(&node, 0, new).error_code, 0);
+}
+
+/// The transactional producer of this id over the Kafka port, when nothing else is under way.
+async fn init(node: &Node) -> (i64, i16) {
+    let request = init_producer_id::Request {
+        transactional_id: Some("kafka".into()),
+        transaction_timeout_ms: 60_000,
+        ..Default::default()
+    };
+    until_answered(node, 5, &request, |answer| {
+        let given: init_producer_id::Response = read(answer, 5);
+        (given.error_code, (given.producer_id, given.producer_epoch))
+    })
+    .await
+}
+
+/// Asks until nothing else is under way, as clients do.
+async fn until_answered<'m, Q: Message<'m>, T>(
+    node: &Node,
+    version: i16,
+    request: &Q,
+    look: impl Fn(&Bytes) -> (i16, T),
+) -> T {
+    /// Another operation is under way.
+    const BUSY: i16 = 51;
+    for _ in 0..1000 {
+        let (code, found) = look(&ask(node, version, request));
+        if code == 0 {
+            return found;
+        }
+        let is_retriable = ErrorCode::from_code(code).is_some_and(ErrorCode::is_retriable);
+        assert!(code == BUSY || is_retriable, "{code}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not settle");
+}
+
+/// A transaction of one record over the Kafka port, as new clients write it; who goes on.
+async fn transact(
+    node: &Node,
+    (id, epoch): (i64, i16),
+    value: &str,
+    committed: Option<bool>,
+) -> (i64, i16) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.producer(ProducerId(id), ProducerEpoch(epoch), 0);
+    builder.transactional();
+    builder.push(SystemClock::new().timestamp(), None, Some(value.as_bytes()), &[]);
+    let batch = builder.build().expect("no codec");
+    let partition =
+        produce::PartitionProduceData { index: 0, records: Some(batch.to_bytes().into()) };
+    let topic = produce::TopicProduceData {
+        name: "t".into(),
+        partition_data: vec![partition],
+        ..Default::default()
+    };
+    let request = produce::Request {
+        transactional_id: Some("kafka".into()),
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![topic],
+    };
+    until_answered(node, 12, &request, |answer| {
+        let response: produce::Response<'_> = read(answer, 12);
+        (response.responses[0].partition_responses[0].error_code, ())
+    })
+    .await;
+    let Some(committed) = committed else { return (id, epoch) };
+    let request = end_txn::Request {
+        transactional_id: "kafka".into(),
+        producer_id: id,
+        producer_epoch: epoch,
+        committed,
+    };
+    until_answered(node, 5, &request, |answer| {
+        let ended: end_txn::Response = read(answer, 5);
+        (ended.error_code, (ended.producer_id, ended.producer_epoch))
+    })
+    .await
+}
+
+/// What is committed in `t`, as a Kafka client finds it: it leaves out what is listed as aborted.
+fn committed_over_kafka(node: &Node) -> Vec<String> {
+    let data = fetched(node, 1, -1);
+    let mut aborted = data.aborted_transactions.clone().expect("a list");
+    aborted.sort_by_key(|one| std::cmp::Reverse(one.first_offset));
+    let mut open: Vec<i64> = Vec::new();
+    let mut values = Vec::new();
+    for batch in batches(&data) {
+        while let Some(next) = aborted.pop_if(|one| one.first_offset <= batch.last_offset().0) {
+            open.push(next.producer_id);
+        }
+        let producer = batch.header.producer_id.0;
+        if batch.header.attributes.is_control() {
+            open.retain(|id| *id != producer);
+        } else if !(batch.header.attributes.is_transactional() && open.contains(&producer)) {
+            for record in batch.records(ByteSize::mib(1)).expect("it inflates") {
+                let value = record.expect("a record").value.expect("a value");
+                values.push(String::from_utf8(value.to_vec()).expect("text"));
+            }
+        }
+    }
+    values
+}
+
+/// What is committed in `t`, as the SDK finds it, up to the first of these that is not there yet.
+async fn committed_over_grpc(node: &Node, count: usize) -> Vec<String> {
+    let reader = Consumer::builder(&node.grpc().to_string()).isolation(Isolation::ReadCommitted);
+    let reader = reader.offset_reset(OffsetReset::Earliest).build().expect("sound settings");
+    let topic = TopicName::new("t").expect("a valid name");
+    reader.assign(&[TopicPartition::new(topic, PartitionIndex(0))]).expect("not subscribed");
+    let mut values = Vec::new();
+    let reading = async {
+        while values.len() < count || !reader.is_at_end() {
+            for record in reader.poll(Duration::from_millis(5)).await.expect("no failure") {
+                let value = record.value.expect("a value");
+                values.push(String::from_utf8(value.to_vec()).expect("text"));
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, reading).await.expect("it comes to its end");
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_either_gateway_counts_for_readers_of_the_other_once_it_is_committed() {
+    let node = Node::start(&[]);
+    node.ok(&["topic", "create", "t", "-p", "1"]);
+    let producer = Producer::builder(&node.grpc().to_string());
+    let producer = producer.build_transactional("grpc", Duration::from_secs(60));
+    let mut producer = producer.await.expect("the node answers");
+    let record = |value: &'static str| Record::new("t").partition(PartitionIndex(0)).value(value);
+    let mut kafka = init(&node).await;
+    for (number, is_committed) in [(0, true), (1, false), (2, true)] {
+        let over_grpc = ["grpc 0", "grpc 1", "grpc 2"][number];
+        let mut transaction = producer.begin().await.expect("the node answers");
+        let delivery = transaction.send(record(over_grpc)).await.expect("it is taken");
+        delivery.await.expect("it is written");
+        if is_committed {
+            transaction.commit().await.expect("the node answers");
+        } else {
+            transaction.abort().await.expect("the node answers");
+        }
+        let over_kafka = ["kafka 0", "kafka 1", "kafka 2"][number];
+        kafka = transact(&node, kafka, over_kafka, Some(is_committed)).await;
+    }
+    let expected = ["grpc 0", "kafka 0", "grpc 2", "kafka 2"];
+    assert_eq!(committed_over_grpc(&node, expected.len()).await, expected);
+    assert_eq!(committed_over_kafka(&node), expected);
+    // What is open hides what is behind it, whoever wrote it and whoever reads.
+    transact(&node, kafka, "open", None).await;
+    node.ok_with(&["produce", "t"], "behind\n");
+    assert_eq!(committed_over_kafka(&node), expected);
+    assert_eq!(committed_over_grpc(&node, expected.len()).await, expected);
 }
