@@ -152,7 +152,7 @@ impl Intake {
                 self.patience.arrived();
                 Poll::Ready(frame)
             }
-            Poll::Pending if self.splitter.is_inside_message() => {
+            Poll::Pending if self.splitter.is_inside_message() || self.holds_for_nothing() => {
                 let (ledger, came) = (&self.ledger, self.splitter.came());
                 let limit = self.patience.limit;
                 let limit = ready!(self.patience.poll_lost(cx, || {
@@ -160,11 +160,18 @@ impl Intake {
                     entries.messages.back().map_or(limit, |message| message.patience(came, limit))
                 }));
                 let limit = rafka_core::duration::Display(limit);
-                let message = format!("the rest of the message did not come within {limit}");
+                let message = format!("the rest of the call did not come within {limit}");
                 Poll::Ready(Some(Err(Status::deadline_exceeded(message))))
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// Whether the only message of a call has come, and keeps its room because the call does not end.
+    fn holds_for_nothing(&self) -> bool {
+        let last = |entries: &Entries| entries.messages.back().map(|message| message.bytes);
+        self.kind == Kind::Passing
+            && last(&self.ledger.entries.lock()).is_some_and(|bytes| HEAD_BYTES < bytes)
     }
 
     /// Lets the waiting data in once there is room for it.

@@ -251,6 +251,23 @@ async fn a_stream_may_be_silent_between_messages() {
     assert!(silence.await.is_err(), "nothing came, and that is no error");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_that_does_not_end_behind_its_message_gives_its_room_back() {
+    let bounds = bounds(100_000);
+    for (len, is_ended) in [(60_000, true), (8000, false)] {
+        let (mut intake, frames) = intake(&bounds, Kind::Passing);
+        frames.send(message(len)).await.expect("open");
+        let mut came = 0;
+        while came < usize::try_from(len).expect("small") {
+            came += next(&mut intake).await.expect("there is room").len();
+        }
+        let silence = tokio::time::timeout(100 * TIMEOUT, next(&mut intake)).await;
+        assert_eq!(silence.is_ok_and(|frame| frame.is_err()), is_ended, "{len} bytes");
+        drop(intake);
+        assert!(bounds.budget.is_idle());
+    }
+}
+
 #[tokio::test]
 async fn the_end_of_a_message_is_handed_on_before_the_next_one_waits_for_room() {
     let bounds = bounds(120);
