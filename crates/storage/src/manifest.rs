@@ -169,6 +169,11 @@ impl Contents {
     }
 }
 
+/// Says that nobody needs the journals of these lanes any more.
+pub(crate) fn not_needed(lanes: &PerLane<Lane>) -> [Change; 2] {
+    LANES.map(|lane| Change::Lane(lane, Lane { in_use: false, ..*lanes.of(lane) }))
+}
+
 impl Lane {
     /// How far a lane reaches of which records below `durable` were synced.
     pub(crate) fn reach(self, durable: Sequence, log_next: LogId) -> Reach {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::recover::{check_manifest, claim};
 use crate::disk::Disk;
-use crate::manifest::{self, Change, Manifest};
-use crate::per_lane::LANES;
+use crate::manifest::{self, Manifest};
 use crate::{Error, journal};
 
 /// Sets the journal's files aside, under names that nobody reads, and takes what the segments hold for
@@ -23,11 +22,7 @@ pub fn abandon_journal(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<PathBuf>,
     let manifest = Manifest::open(Arc::clone(disk), dir)?;
     let contents = manifest.load()?;
     let aside = journal::set_aside(&**disk, dir)?;
-    let changes = LANES.map(|lane| {
-        let known = *contents.lanes.of(lane);
-        Change::Lane(lane, manifest::Lane { in_use: false, ..known })
-    });
-    manifest.commit(&changes)?;
+    manifest.commit(&manifest::not_needed(&contents.lanes))?;
     manifest.close();
     Ok(aside)
 }

@@ -62,16 +62,10 @@ impl Inner {
 
     /// Says that nobody needs the journals, if so. Nothing is appended any more.
     fn note_clean_stop(&self) -> Result<(), Error> {
-        let mut maintenance = self.maintenance.lock();
+        let maintenance = self.maintenance.lock();
         if !self.dirty_logs().is_empty() {
             return Ok(());
         }
-        for lane in LANES {
-            let known = *maintenance.lanes.of(lane);
-            if known.in_use {
-                self.note_lane(&mut maintenance, lane, manifest::Lane { in_use: false, ..known })?;
-            }
-        }
-        Ok(())
+        self.commit(&manifest::not_needed(&maintenance.lanes))
     }
 }

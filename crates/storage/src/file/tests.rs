@@ -4,6 +4,7 @@ mod concurrent;
 mod crash;
 mod faults;
 mod lanes;
+mod lost;
 mod scale;
 
 use std::path::{Path, PathBuf};

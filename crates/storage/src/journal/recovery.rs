@@ -99,6 +99,7 @@ pub struct Recovery {
     loose: Vec<Spare>,
     pool: Vec<Spare>,
     next_number: u64,
+    begin: Option<Sequence>,
     /// The first sequence that does not count.
     cut: Sequence,
 }
@@ -140,6 +141,7 @@ impl Recovery {
             loose: survey.loose,
             pool: spares,
             next_number: next_number.unwrap_or(0).max(reach.file) + 1,
+            begin: survey.begin,
             cut: survey.cut,
         })
     }
@@ -159,7 +161,7 @@ impl Recovery {
     /// The first record that was replayed; `None` if there was none.
     #[must_use]
     pub fn begin(&self) -> Option<Sequence> {
-        self.older.iter().find(|live| live.first < live.end).map(|live| live.first)
+        self.begin
     }
 
     /// Starts the journal with a new file, which is durable when this returns.
@@ -176,7 +178,7 @@ impl Recovery {
         sink: Arc<dyn Sink>,
         surroundings: Surroundings,
     ) -> Result<Journal, Error> {
-        let Self { files, node, older, loose, mut pool, mut next_number, cut } = self;
+        let Self { files, node, older, loose, mut pool, mut next_number, cut, .. } = self;
         let Surroundings { clock, mut rng, driver } = surroundings;
         let usual = files.settings.file_bytes.0;
         let unusable = pool.extract_if(.., |spare| spare.capacity != usual);

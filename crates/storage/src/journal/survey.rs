@@ -22,6 +22,8 @@ pub(super) struct Survey {
     pub(super) live: VecDeque<Live>,
     /// Files without records that say nothing about those of others.
     pub(super) loose: Vec<Spare>,
+    /// The first record that counts; `None` if there is none.
+    pub(super) begin: Option<Sequence>,
     /// The first sequence that does not count.
     pub(super) cut: Sequence,
     /// The first file of the last process.
@@ -32,11 +34,11 @@ impl Survey {
     /// Reads the files. Changes nothing.
     pub(super) fn of(files: &Files, reach: Reach, replay: &mut Replay<'_>) -> Result<Self, Error> {
         let mut processes: Vec<Vec<Reader>> = Vec::new();
-        let mut newest = 0;
+        let mut newest = None;
         for name in files.list()? {
             let Name::Wal(number) = name else { continue };
             let reader = open(files, number)?;
-            newest = newest.max(number);
+            newest = newest.max(Some(number));
             match (reader.header().start, processes.last_mut()) {
                 (Start::Continues, Some(process)) => process.push(reader),
                 (Start::Continues, None) | (Start::Process { .. }, _) => {
@@ -47,10 +49,10 @@ impl Survey {
         let mut survey = Self {
             live: VecDeque::new(),
             loose: Vec::new(),
+            begin: None,
             cut: Sequence::FIRST,
             last_process: 0,
         };
-        let mut begin = None;
         let strict = !files.settings.has(Mutant::OldContentValid);
         let mut processes = processes.into_iter().peekable();
         while let Some(readers) = processes.next() {
@@ -59,20 +61,15 @@ impl Survey {
                 Start::Continues => None,
             });
             survey.last_process = readers[0].header().incarnation;
-            let process = Process { strict, reach, begin, limit, expected: None, end: (0, BLOCK) };
-            (begin, survey.cut) = process.walk(readers, &mut survey, replay)?;
+            let process = Process { strict, reach, limit, expected: None, end: (0, BLOCK) };
+            survey.cut = process.walk(readers, &mut survey, replay)?;
         }
-        if !survey.is_bare() {
+        if let Some(newest) = newest {
             let path = files.any_wal();
-            reach.check_begin(begin.unwrap_or(survey.cut), &path)?;
+            reach.check_begin(survey.begin.unwrap_or(survey.cut), &path)?;
             reach.check_end(survey.cut, newest, &path)?;
         }
         Ok(survey)
-    }
-
-    /// Whether there are no files.
-    pub(super) fn is_bare(&self) -> bool {
-        self.live.is_empty() && self.loose.is_empty()
     }
 
     /// Makes durable what was read: after a process was killed, it may be in the page cache alone.
@@ -123,8 +120,6 @@ struct Process {
     /// Whether sequences are looked at, as they must be.
     strict: bool,
     reach: Reach,
-    /// The first record of the lane that counts; `None` before it.
-    begin: Option<Sequence>,
     /// Where the next process cut; `None` for the last one.
     limit: Option<Sequence>,
     /// The sequence that comes next; `None` before the first record of a file that does not say.
@@ -134,18 +129,18 @@ struct Process {
 }
 
 impl Process {
-    /// Replays what counts and returns where the lane begins, and the sequence after it.
+    /// Replays what counts and returns the sequence after it.
     fn walk(
         mut self,
         mut readers: Vec<Reader>,
         survey: &mut Survey,
         replay: &mut Replay<'_>,
-    ) -> Result<(Option<Sequence>, Sequence), Error> {
+    ) -> Result<Sequence, Error> {
         if let Start::Process { first, .. } = readers[0].header().start {
             self.expected = Some(first);
         }
         for (index, reader) in readers.iter_mut().enumerate() {
-            let (first, end) = self.file(index, reader, replay)?;
+            let (first, end) = self.file(index, reader, (survey, replay))?;
             survey.note(reader, first, end);
         }
         let path_end = readers[self.end.0].path().to_owned();
@@ -157,7 +152,7 @@ impl Process {
                 let what = format!("record {end} is missing, which was there at an earlier start");
                 Err(corrupt(&path_end, self.end.1, what))
             }
-            Some(_) => Ok((self.begin, end)),
+            Some(_) => Ok(end),
             None => {
                 self.check_hole(&mut readers, end)?;
                 tracing::info!(
@@ -166,7 +161,7 @@ impl Process {
                     next = %end,
                     "the journal ends here: nothing behind it was durable"
                 );
-                Ok((self.begin, end))
+                Ok(end)
             }
         }
     }
@@ -177,7 +172,7 @@ impl Process {
         &mut self,
         index: usize,
         reader: &mut Reader,
-        replay: &mut Replay<'_>,
+        (survey, replay): (&mut Survey, &mut Replay<'_>),
     ) -> Result<(Sequence, Sequence), Error> {
         let mut first = self.expected;
         let path = reader.path().to_owned();
@@ -190,9 +185,9 @@ impl Process {
                 break;
             }
             first.get_or_insert(sequence);
-            if self.begin.is_none() {
+            if survey.begin.is_none() {
                 self.reach.check_begin(sequence, &path)?;
-                self.begin = Some(sequence);
+                survey.begin = Some(sequence);
             }
             if let Some(entry) = record.entry()? {
                 self.reach.check_log(sequence, record.header.log, &path)?;
