@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rafka_core::{Clock, SystemClock};
-use tokio::io::AsyncReadExt as _;
-
 use rafka_metadata::topic_config::Key;
+use tokio::io::AsyncReadExt as _;
 
 use crate::child::Ready;
 use crate::cli::{Global, ServeArgs};

@@ -62,7 +62,7 @@ impl Budget {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// How much is held, the reserve aside; all of it while that is drawn on.
+    /// How many bytes are held, what is drawn from the reserve aside.
     #[must_use]
     pub fn held(&self) -> usize {
         self.pool_bytes - self.pool.available_permits()

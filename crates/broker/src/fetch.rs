@@ -74,6 +74,19 @@ pub struct Fetched {
     pub aborted: Vec<Aborted>,
 }
 
+/// How many bytes of records were found.
+#[must_use]
+pub fn bytes_of(data: &[PartitionData]) -> ByteSize {
+    let fetched = data.iter().filter_map(|partition| partition.result.as_ref().ok());
+    ByteSize::of_len(fetched.flat_map(|fetched| &fetched.batches).map(Batch::len).sum())
+}
+
+/// Whether it is time to answer: so much was found, or an error.
+#[must_use]
+pub fn is_enough(data: &[PartitionData], bytes_min: ByteSize) -> bool {
+    bytes_min <= bytes_of(data) || data.iter().any(|partition| partition.result.is_err())
+}
+
 impl Fetched {
     /// Leaves out what aborted transactions have written. Markers stay.
     pub fn drop_aborted(&mut self) {

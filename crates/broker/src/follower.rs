@@ -189,7 +189,8 @@ impl Follower {
     }
 }
 
-/// Groups commit their offsets, and transactions end, when the disk has no room for more records.
+/// What coordinators write down is small: groups commit their offsets when the disk has no room for more
+/// records.
 fn log_settings(topic: &metadata::Topic, config: &TopicConfig) -> LogSettings {
     LogSettings { takes_reserve: topic.name.is_internal(), ..config.log.clone() }
 }

@@ -266,6 +266,23 @@ mod tests {
         intake.receive(|_| false).await
     }
 
+    /// So many clients, each with so much sent of a request of 100 000 bytes, which is being received.
+    async fn begun(
+        budget: &Arc<Budget>,
+        count: usize,
+        sent: usize,
+    ) -> (Vec<DuplexStream>, JoinSet<Result<usize, Ended>>) {
+        let (mut clients, mut coming) = (Vec::new(), JoinSet::new());
+        for _ in 0..count {
+            let (mut client, mut intake) = connected(budget);
+            send(&mut client, 100_000, sent).await;
+            clients.push(client);
+            coming
+                .spawn(async move { next(&mut intake).await.map(|received| received.frame.len()) });
+        }
+        (clients, coming)
+    }
+
     #[tokio::test]
     async fn requests_come_one_after_the_other_however_they_are_cut() {
         let frames = [&b"\0\0\0\x03abc"[..], b"\0\0\0\x01d"].concat();
@@ -348,15 +365,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_that_hold_room_for_each_other_come_whole_one_after_the_other() {
         let budget = budget();
-        let mut coming = JoinSet::new();
-        let mut clients = Vec::new();
-        for _ in 0..5 {
-            let (mut client, mut intake) = connected(&budget);
-            send(&mut client, 100_000, 60_000).await;
-            clients.push(client);
-            coming
-                .spawn(async move { next(&mut intake).await.map(|received| received.frame.len()) });
-        }
+        let (mut clients, coming) = begun(&budget, 5, 60_000).await;
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -375,15 +384,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_holds_room_that_others_want_must_send_on() {
         let budget = budget();
-        let mut coming = JoinSet::new();
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            let (mut client, mut intake) = connected(&budget);
-            send(&mut client, 100_000, 99_000).await;
-            clients.push(client);
-            coming
-                .spawn(async move { next(&mut intake).await.map(|received| received.frame.len()) });
-        }
+        let (_clients, mut coming) = begun(&budget, 3, 99_000).await;
         let (mut client, mut intake) = connected(&budget);
         send(&mut client, 100_000, 100_000).await;
         let began = Instant::now();

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Broker, Inner};
-use crate::fetch::{Aborted, Fetched, Isolation, PartitionData, Position, Request};
+use crate::fetch::{
+    Aborted, Fetched, Isolation, PartitionData, Position, Request, bytes_of, is_enough,
+};
 use crate::partition::{self, Partition};
 use crate::{Error, TopicRef};
 
@@ -36,8 +38,7 @@ impl Broker {
             inner.park(&request).await;
             inner.read_positions(&request).await
         };
-        let bytes: usize = fetched(&data).map(Batch::len).sum();
-        inner.stats.fetch_bytes.add(bytes as u64);
+        inner.stats.fetch_bytes.add(bytes_of(&data).0);
         let failures = data.iter().filter(|partition| partition.result.is_err()).count();
         inner.stats.fetch_failures.add(failures as u64);
         data
@@ -88,9 +89,7 @@ impl Inner {
     async fn has_enough(&self, request: &Request) -> bool {
         let mut missing = request.bytes_min.min(request.bytes_max);
         for (index, position) in request.positions.iter().enumerate() {
-            if index % POSITIONS_AT_ONCE == POSITIONS_AT_ONCE - 1 {
-                tokio::task::yield_now().await;
-            }
+            give_turn(index).await;
             let limit = missing.min(position.bytes_max);
             match self.available(position, request.isolation, limit) {
                 Some(found) if missing <= found => return true,
@@ -128,9 +127,7 @@ impl Inner {
         let mut answers = Vec::with_capacity(request.positions.len());
         let mut nothing_yet = true;
         for (index, position) in request.positions.iter().enumerate() {
-            if index % POSITIONS_AT_ONCE == POSITIONS_AT_ONCE - 1 {
-                tokio::task::yield_now().await;
-            }
+            give_turn(index).await;
             // Once the bytes are used up, the rest only tells where it stands.
             let limit = (nothing_yet || left.0 != 0).then(|| left.min(position.bytes_max));
             let mut result = self.read_position(position, limit, request.isolation).await;
@@ -261,6 +258,13 @@ impl Inner {
     }
 }
 
+/// Lets others have their turn before every so many positions.
+async fn give_turn(index: usize) {
+    if index % POSITIONS_AT_ONCE == POSITIONS_AT_ONCE - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A fetch that is registered with its partitions, until it is dropped.
 struct Parked<'a> {
     partitions: &'a [Arc<Partition>],
@@ -283,15 +287,6 @@ impl Drop for Parked<'_> {
             partition.unregister(&self.reader);
         }
     }
-}
-
-fn fetched(data: &[PartitionData]) -> impl Iterator<Item = &Batch> {
-    data.iter().filter_map(|partition| partition.result.as_ref().ok()).flat_map(|f| &f.batches)
-}
-
-fn is_enough(data: &[PartitionData], bytes_min: ByteSize) -> bool {
-    let bytes: usize = fetched(data).map(Batch::len).sum();
-    bytes_min <= ByteSize::of_len(bytes) || data.iter().any(|partition| partition.result.is_err())
 }
 
 fn out_of_range(topic: &TopicRef, offset: Offset, start: Offset, end: Offset) -> Error {

@@ -148,11 +148,7 @@ async fn read(
     request: fetch::Request,
 ) -> (Vec<fetch::PartitionData>, Option<OwnedSemaphorePermit>) {
     let (data, room) = read_now(gateway, &request).await;
-    let found = data.iter().filter_map(|partition| partition.result.as_ref().ok());
-    let bytes: usize = found.flat_map(|fetched| &fetched.batches).map(Batch::len).sum();
-    let is_refused = data.iter().any(|partition| partition.result.is_err());
-    let is_enough = request.bytes_min <= ByteSize::of_len(bytes);
-    if is_enough || is_refused || request.wait_max.is_zero() {
+    if request.wait_max.is_zero() || fetch::is_enough(&data, request.bytes_min) {
         return (data, room);
     }
     drop((data, room));

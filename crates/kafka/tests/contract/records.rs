@@ -20,7 +20,7 @@ async fn code(client: &mut Client, request: &produce::Request<'_>) -> i16 {
     answer.error_code
 }
 
-fn fetching(offset: i64, wait_ms: i32) -> fetch::Request<'static> {
+pub(super) fn fetching(offset: i64, wait_ms: i32) -> fetch::Request<'static> {
     fetch::Request {
         max_wait_ms: wait_ms,
         min_bytes: 1,

@@ -7,6 +7,7 @@ use rafka_core::{Batch, Timestamp};
 use rafka_kafka_wire::produce::PartitionProduceData;
 use rafka_kafka_wire::{Records, fetch, produce};
 
+use crate::records::fetching;
 use crate::support::{Client, Node, body, produce as producing};
 
 /// A batch that the node itself would pack in other bytes, where the codec leaves a choice.
@@ -46,22 +47,8 @@ async fn append(client: &mut Client, request: &produce::Request<'_>) {
 
 /// The bytes of a partition of `orders` from an offset on.
 async fn read(client: &mut Client, partition: i32, offset: i64) -> Bytes {
-    let request = fetch::Request {
-        min_bytes: 1,
-        max_bytes: 1 << 20,
-        session_epoch: -1,
-        topics: vec![fetch::Topic {
-            topic: "orders".into(),
-            partitions: vec![fetch::Partition {
-                partition,
-                fetch_offset: offset,
-                partition_max_bytes: 1 << 20,
-                ..fetch::Partition::default()
-            }],
-            ..fetch::Topic::default()
-        }],
-        ..fetch::Request::default()
-    };
+    let mut request = fetching(offset, 0);
+    request.topics[0].partitions[0].partition = partition;
     let frame = client.ask(12, &request).await.expect("answered");
     let response: fetch::Response<'_> = body(12, &frame);
     response.responses[0].partitions[0].records.clone().unwrap_or_default().into_bytes()
