@@ -1,5 +1,7 @@
 //! Rust as the checks read it: without comments and literals, and the paths that it names.
 
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
 /// A path that code names, with its line: `std::fs::File`, `tokio`, `a::*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named {
@@ -11,7 +13,8 @@ pub(super) struct Named {
 
 /// Every path in the text, those of `use` with their braces opened.
 pub(super) fn paths(text: &str) -> Vec<Named> {
-    let tokens = tokens(&bare(text));
+    let mut tokens = Vec::new();
+    flatten(text.parse().expect("it compiles"), &mut tokens);
     let mut found = Vec::new();
     let mut at = 0;
     while let Some((line, token)) = tokens.get(at) {
@@ -100,118 +103,50 @@ fn is_name(token: &str) -> bool {
     token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Words, `::` and single signs, with their lines.
-fn tokens(code: &str) -> Vec<(usize, String)> {
-    let mut tokens = Vec::new();
-    let mut line = 1;
-    let mut rest = code.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c == '\n' {
-            line += 1;
-        } else if c.is_alphanumeric() || c == '_' {
-            let mut word = c.to_string();
-            while let Some(more) = rest.next_if(|c| c.is_alphanumeric() || *c == '_') {
-                word.push(more);
+/// Words, `::`, `#!` and single signs, with their lines. Literals are left out, and so are comments, which
+/// become attributes if they are documentation.
+fn flatten(code: TokenStream, found: &mut Vec<(usize, String)>) {
+    let mut rest = code.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        let line = token.span().start().line;
+        match token {
+            TokenTree::Ident(name) => found.push((line, name.to_string())),
+            TokenTree::Literal(_) => {}
+            TokenTree::Punct(sign) => {
+                let joins = |next: &TokenTree| match next {
+                    TokenTree::Punct(next) => {
+                        matches!((sign.as_char(), next.as_char()), (':', ':') | ('#', '!'))
+                    }
+                    _ => false,
+                };
+                let second = rest.next_if(joins).map(|second| second.to_string());
+                let signs = sign.to_string() + &second.unwrap_or_default();
+                let is_comment = signs.starts_with('#') && rest.next_if(is_documentation).is_some();
+                if !is_comment {
+                    found.push((line, signs));
+                }
             }
-            tokens.push((line, word));
-        } else if c == ':' && rest.next_if_eq(&':').is_some() {
-            tokens.push((line, "::".to_owned()));
-        } else if c == '#' && rest.next_if_eq(&'!').is_some() {
-            tokens.push((line, "#!".to_owned()));
-        } else if !c.is_whitespace() {
-            tokens.push((line, c.to_string()));
-        }
-    }
-    tokens
-}
-
-/// The text with a blank for all that is in comments and literals; lines stay where they are.
-fn bare(text: &str) -> String {
-    let mut bare = String::with_capacity(text.len());
-    let mut rest = text;
-    // The end of a word is no beginning of a literal: the `r` of `bar"`.
-    let mut in_word = false;
-    while let Some(c) = rest.chars().next() {
-        let hidden = if in_word { plain_literal(rest) } else { hidden(rest) };
-        let length = hidden.unwrap_or(c.len_utf8());
-        let (piece, after) = rest.split_at(length);
-        if hidden.is_some() {
-            bare.extend(piece.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        } else {
-            bare.push_str(piece);
-        }
-        in_word = hidden.is_none() && (c.is_alphanumeric() || c == '_');
-        rest = after;
-    }
-    bare
-}
-
-/// How many bytes from here on are a comment or a literal, if one begins here.
-fn hidden(rest: &str) -> Option<usize> {
-    if rest.starts_with("//") {
-        return Some(rest.find('\n').unwrap_or(rest.len()));
-    }
-    if rest.starts_with("/*") {
-        return Some(block_comment(rest));
-    }
-    let marks = ["br", "cr", "r", "b", "c", ""];
-    let mark = marks.into_iter().find(|mark| {
-        let after = rest.strip_prefix(mark).unwrap_or("");
-        let raw = mark.ends_with('r') && after.trim_start_matches('#').starts_with('"');
-        raw || after.starts_with('"')
-    });
-    let Some(mark) = mark else { return plain_literal(rest) };
-    let after = rest.strip_prefix(mark)?;
-    if !mark.ends_with('r') {
-        return Some(mark.len() + plain_literal(after)?);
-    }
-    let hashes = after.len() - after.trim_start_matches('#').len();
-    let end = format!("\"{}", "#".repeat(hashes));
-    let begin = mark.len() + hashes + 1;
-    let length = rest.get(begin..)?.find(&end).map_or(rest.len(), |at| begin + at + end.len());
-    Some(length)
-}
-
-/// The length of a string or a character with its quotes; a lifetime is neither.
-fn plain_literal(rest: &str) -> Option<usize> {
-    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let mut inner = rest.char_indices().skip(1);
-    if quote == '\'' {
-        let (_, first) = inner.next()?;
-        if first != '\\' {
-            let (at, second) = inner.next()?;
-            return (second == '\'').then_some(at + 1);
-        }
-        inner.next();
-    }
-    while let Some((at, c)) = inner.next() {
-        if c == '\\' {
-            inner.next();
-        } else if c == quote {
-            return Some(at + 1);
-        }
-    }
-    Some(rest.len())
-}
-
-fn block_comment(rest: &str) -> usize {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while let Some(piece) = rest.get(at..).filter(|piece| !piece.is_empty()) {
-        if piece.starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if piece.starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                break;
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::None => ("", ""),
+                };
+                found.push((line, open.to_owned()));
+                flatten(group.stream(), found);
+                found.push((group.span_close().start().line, close.to_owned()));
             }
-        } else {
-            at += piece.chars().next().map_or(1, char::len_utf8);
         }
     }
-    at
+}
+
+/// Whether this is the `[doc = "..."]` of an attribute.
+fn is_documentation(token: &TokenTree) -> bool {
+    let TokenTree::Group(group) = token else { return false };
+    let mut inner = group.stream().into_iter();
+    matches!(inner.next(), Some(TokenTree::Ident(name)) if name == "doc")
+        && matches!(inner.next(), Some(TokenTree::Punct(sign)) if sign.as_char() == '=')
 }
 
 #[cfg(test)]
